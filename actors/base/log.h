@@ -1,0 +1,26 @@
+/*  log.h - the log of the process, on standard output.
+
+    JSON lines that bunyan's tools read, or text for people. One line is one
+    write. Safe from any thread once opened.
+*/
+#ifndef GUERDON_LOG_H
+#define GUERDON_LOG_H
+
+#include "include/effects.h"
+
+enum log_format { LOG_FORMAT_JSON, LOG_FORMAT_TEXT };
+
+/*  Sets how to write, before there are threads. Until then: text, INFO. */
+void log_open (enum log_level level, enum log_format format);
+
+/*  True when lines of this level are written. */
+bool log_wants (enum log_level level);
+
+/*  Writes a line of an actor, or of "guerdon" itself. `about` may be empty. */
+void log_write (const char *actor, enum log_level level, struct about about, struct text line);
+
+/*  The same with printf's format and nothing it is about. */
+void log_say (const char *actor, enum log_level level, const char *format, ...)
+    __attribute__ ((format (printf, 3, 4)));
+
+#endif
