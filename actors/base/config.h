@@ -1,0 +1,74 @@
+/*  config.h - the configuration of a process, from the environment.
+
+    Every variable of the outside contract is one row of the table in
+    config.c: its name, default, check, and what to say when it is wrong.
+    Reading collects every problem instead of stopping at the first.
+*/
+#ifndef GUERDON_CONFIG_H
+#define GUERDON_CONFIG_H
+
+#include "actors/base/http_client.h"
+#include "actors/base/log.h"
+#include "include/settings.h"
+
+enum { SERVICE_COUNT = 3, CONFIG_TEXT_MAX = 32768 };
+
+/*  Where a service is: from its link variables and prefix. */
+struct service_config {
+    char base[1024];  /* "http://host:port/prefix", no trailing slash */
+    bool given;       /* its _ADDR variable is set */
+};
+
+struct config {
+    struct settings settings;            /* for the cores; points into this struct's store */
+    struct service_config services[SERVICE_COUNT];  /* by enum service */
+    const char *api_secret;
+    const char *host;                    /* of the status server */
+    uint16_t port;                       /* of the status server; 0: the system chooses */
+    const char *statsd_host;             /* NULL: none */
+    uint16_t statsd_port;
+    const char *state_dir;
+    uint16_t sandbox_port;               /* 0: the system chooses */
+    uint32_t drain_seconds;
+    enum log_level log_level;
+    enum log_format log_format;
+    bool sandbox;
+    char store[CONFIG_TEXT_MAX];         /* the strings */
+    size_t stored;
+};
+
+/*  What is wrong with a configuration, one line a problem, each naming the
+    variable and what was expected. */
+struct problems {
+    char text[16384];
+    size_t size;
+    unsigned count;
+};
+
+/*  Which configuration is asked for. */
+struct config_request {
+    bool sandbox;          /* unset variables get values that fit the sandbox */
+    const char *env_file;  /* NULL: none. The environment wins over the file */
+    bool events_only;      /* `emit` needs the events service and secret only */
+};
+
+/*  Reads the environment. False when there were problems; all of them are in
+    `problems`. In both cases config is to be freed by config_destroy, and the
+    log settings are filled as well as they can be. */
+bool config_load (struct config *config, const struct config_request *request,
+                  struct problems *problems);
+
+/*  Points the services that are not given at a sandbox on this port. */
+void config_use_sandbox (struct config *config, uint16_t port);
+
+/*  Prints the effective configuration, NAME=value lines, secrets masked, with
+    where each came from. */
+void config_print (const struct config *config);
+
+/*  The HTTP target of a service. */
+struct http_target config_target (const struct config *config, enum service service);
+
+/*  Wipes the secret. */
+void config_destroy (struct config *config);
+
+#endif
