@@ -3,15 +3,20 @@
     Every variable of the outside contract is one row of the table in
     config.c: its name, default, check, and what to say when it is wrong.
     Reading collects every problem instead of stopping at the first.
+
+    A value comes from the environment, else from the env-file, else from the
+    default; with `sandbox`, from the sandbox's own defaults before those. A
+    secret may also be given as the path of a file that holds it, in NAME_FILE.
 */
 #ifndef GUERDON_CONFIG_H
 #define GUERDON_CONFIG_H
 
 #include "actors/base/http_client.h"
 #include "actors/base/log.h"
+#include "actors/base/problems.h"
 #include "include/settings.h"
 
-enum { SERVICE_COUNT = 3, CONFIG_TEXT_MAX = 32768 };
+enum { SERVICE_COUNT = 3, CONFIG_TEXT_MAX = 32768, CONFIG_VARIABLES_MAX = 48 };
 
 /*  Where a service is: from its link variables and prefix. */
 struct service_config {
@@ -19,6 +24,23 @@ struct service_config {
     bool given;       /* its _ADDR variable is set */
 };
 
+/*  Where a value came from. */
+enum config_origin {
+    ORIGIN_NONE,  /* it has no value */
+    ORIGIN_ENVIRONMENT,
+    ORIGIN_FILE,
+    ORIGIN_DEFAULT,
+    ORIGIN_SANDBOX
+};
+
+/*  The effective value of one variable. */
+struct config_value {
+    const char *text;           /* NULL: none */
+    int64_t number;             /* what the text means, where it means a number */
+    enum config_origin origin;
+};
+
+/*  Holds pointers into itself: not to be copied. */
 struct config {
     struct settings settings;            /* for the cores; points into this struct's store */
     struct service_config services[SERVICE_COUNT];  /* by enum service */
@@ -27,22 +49,15 @@ struct config {
     uint16_t port;                       /* of the status server; 0: the system chooses */
     const char *statsd_host;             /* NULL: none */
     uint16_t statsd_port;
-    const char *state_dir;
+    const char *state_dir;               /* not created by the configuration */
     uint16_t sandbox_port;               /* 0: the system chooses */
     uint32_t drain_seconds;
     enum log_level log_level;
     enum log_format log_format;
     bool sandbox;
+    struct config_value values[CONFIG_VARIABLES_MAX];  /* by row of the table */
     char store[CONFIG_TEXT_MAX];         /* the strings */
-    size_t stored;
-};
-
-/*  What is wrong with a configuration, one line a problem, each naming the
-    variable and what was expected. */
-struct problems {
-    char text[16384];
-    size_t size;
-    unsigned count;
+    size_t stored;                       /* bytes of the store in use */
 };
 
 /*  Which configuration is asked for. */
@@ -67,6 +82,11 @@ void config_print (const struct config *config);
 
 /*  The HTTP target of a service. */
 struct http_target config_target (const struct config *config, enum service service);
+
+/*  The directory that STATE_DIR or its default names, as config_load would
+    find it without an env-file. False when there is none, or it is too long
+    for `capacity` bytes. */
+bool config_state_dir (char *path, size_t capacity);
 
 /*  Wipes the secret. */
 void config_destroy (struct config *config);

@@ -23,4 +23,8 @@ void log_write (const char *actor, enum log_level level, struct about about, str
 void log_say (const char *actor, enum log_level level, const char *format, ...)
     __attribute__ ((format (printf, 3, 4)));
 
+/*  Lines that could not be written, because the reader of standard output is
+    gone or does not keep up: they are dropped, never waited for. */
+uint64_t log_dropped (void);
+
 #endif
