@@ -1,0 +1,147 @@
+/*  flight.c - the events in flight. See flight.h. */
+
+#include "actors/ingest/flight.h"
+
+#include <assert.h>
+
+static struct flight_entry *entry_at (const struct flight *flight, uint32_t index)
+{
+    uint32_t place = flight->head + index;
+    if (place >= flight->capacity)
+        place -= flight->capacity;
+    return &flight->entries[place];
+}
+
+/*  The index of the first event at or above a position. */
+static uint32_t lower_bound (const struct flight *flight, uint64_t position)
+{
+    uint32_t low = 0;
+    uint32_t high = flight->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (entry_at (flight, middle)->position < position)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void set_gap (struct flight *flight, struct flight_entry *entry, bool gap)
+{
+    if (entry->gap == gap)
+        return;
+    entry->gap = gap;
+    if (gap)
+        flight->gaps++;
+    else
+        flight->gaps--;
+}
+
+/*  Moves the settled position over every event at the front that is settled
+    and has no gap below it. */
+static void advance (struct flight *flight)
+{
+    while (flight->count) {
+        const struct flight_entry *entry = entry_at (flight, 0);
+        if (!entry->settled || entry->gap)
+            return;
+        flight->ack = entry->position;
+        flight->has_ack = true;
+        flight->head = flight->head + 1 == flight->capacity ? 0 : flight->head + 1;
+        flight->count--;
+    }
+}
+
+void flight_init (struct flight *flight, struct flight_entry *entries, uint32_t capacity)
+{
+    assert (capacity > 0);
+    *flight = (struct flight){ .entries = entries, .capacity = capacity };
+}
+
+/*  Whether an id is missing between an event and what lies below it. */
+static bool gap_below (const struct flight *flight, uint32_t index, uint64_t position)
+{
+    if (index > 0)
+        return entry_at (flight, index - 1)->position + 1 != position;
+    if (flight->has_ack)
+        return flight->ack + 1 != position;
+    return position > 1;  /* ids count from 1; what was settled before us is unknown */
+}
+
+enum flight_add flight_add (struct flight *flight, uint64_t position, uint64_t now_ms)
+{
+    if (flight->has_ack && position <= flight->ack)
+        return FLIGHT_BEHIND;
+    uint32_t index = position > flight->seen ? flight->count : lower_bound (flight, position);
+    if (index < flight->count && entry_at (flight, index)->position == position)
+        return FLIGHT_KNOWN;
+    if (flight->count == flight->capacity)
+        return FLIGHT_FULL;
+
+    for (uint32_t i = flight->count; i > index; i--)
+        *entry_at (flight, i) = *entry_at (flight, i - 1);
+    flight->count++;
+    struct flight_entry *entry = entry_at (flight, index);
+    *entry = (struct flight_entry){ .position = position, .seen_ms = now_ms };
+    set_gap (flight, entry, gap_below (flight, index, position));
+    if (index + 1 < flight->count) {
+        struct flight_entry *above = entry_at (flight, index + 1);
+        set_gap (flight, above, above->gap && position + 1 != above->position);
+    }
+    if (position > flight->seen)
+        flight->seen = position;
+    return FLIGHT_ADDED;
+}
+
+bool flight_settle (struct flight *flight, uint64_t position)
+{
+    uint32_t index = lower_bound (flight, position);
+    if (index == flight->count)
+        return false;
+    struct flight_entry *entry = entry_at (flight, index);
+    if (entry->position != position || entry->settled)
+        return false;
+    entry->settled = true;
+    advance (flight);
+    return true;
+}
+
+void flight_close_gaps (struct flight *flight, uint64_t position, uint64_t seen_ms)
+{
+    for (uint32_t i = 0; i < flight->count && flight->gaps; i++) {
+        struct flight_entry *entry = entry_at (flight, i);
+        if (entry->position > position)
+            break;
+        if (entry->seen_ms <= seen_ms)
+            set_gap (flight, entry, false);
+    }
+    advance (flight);
+}
+
+const struct flight_entry *flight_first_gap (const struct flight *flight, uint64_t *below, bool *has_below)
+{
+    if (!flight->gaps)
+        return NULL;
+    for (uint32_t i = 0; i < flight->count; i++) {
+        const struct flight_entry *entry = entry_at (flight, i);
+        if (!entry->gap)
+            continue;
+        *has_below = i > 0 || flight->has_ack;
+        *below = i > 0 ? entry_at (flight, i - 1)->position : flight->ack;
+        return entry;
+    }
+    return NULL;
+}
+
+bool flight_oldest (const struct flight *flight, uint64_t *seen_ms)
+{
+    for (uint32_t i = 0; i < flight->count; i++) {
+        const struct flight_entry *entry = entry_at (flight, i);
+        if (entry->settled)
+            continue;
+        *seen_ms = entry->seen_ms;
+        return true;
+    }
+    return false;
+}

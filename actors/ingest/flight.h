@@ -1,0 +1,56 @@
+/*  flight.h - the events in flight, in the order of their ids.
+
+    A ring of fixed size. It knows up to where everything is settled (that may
+    be acknowledged) and below which events an id is missing.
+*/
+#ifndef GUERDON_FLIGHT_H
+#define GUERDON_FLIGHT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct flight_entry {
+    uint64_t position;
+    uint64_t seen_ms;  /* steady time it was read at */
+    bool settled;
+    bool gap;          /* the id below it may still appear */
+};
+
+struct flight {
+    struct flight_entry *entries;
+    uint32_t capacity;
+    uint32_t head;         /* place of the oldest */
+    uint32_t count;
+    uint32_t gaps;         /* entries with `gap` */
+    bool has_ack;          /* false: nothing was ever settled; ack is unknown */
+    uint64_t ack;          /* everything up to here is settled */
+    uint64_t seen;         /* the highest position ever added */
+};
+
+enum flight_add { FLIGHT_ADDED, FLIGHT_KNOWN, FLIGHT_BEHIND, FLIGHT_FULL };
+
+/*  Lays the ring over zeroed memory for `capacity` entries. */
+void flight_init (struct flight *flight, struct flight_entry *entries, uint32_t capacity);
+
+/*  Takes an event in. KNOWN: it is in flight already. BEHIND: it lies at or
+    below what is settled. */
+enum flight_add flight_add (struct flight *flight, uint64_t position, uint64_t now_ms);
+
+/*  Marks an event as settled and moves the settled position on. False when it
+    is not in flight, or is settled already. */
+bool flight_settle (struct flight *flight, uint64_t position);
+
+/*  Closes the gap below every event up to `position` that was read at or before
+    `seen_ms`, and moves the settled position on. */
+void flight_close_gaps (struct flight *flight, uint64_t position, uint64_t seen_ms);
+
+/*  The lowest event with a gap below it; NULL without one. *below receives the
+    id under the gap; false in *has_below when that is unknown. */
+const struct flight_entry *flight_first_gap (const struct flight *flight, uint64_t *below,
+                                             bool *has_below);
+
+/*  When the oldest event that is not settled was read; false without one. */
+bool flight_oldest (const struct flight *flight, uint64_t *seen_ms);
+
+#endif
