@@ -1,0 +1,229 @@
+/*  store.c - SQLite, thinly.
+
+    A query knows its store and stands in its list, so that closing the store
+    frees what was forgotten. The reason of the last failure is kept as text:
+    resetting a statement may change what SQLite would say.
+*/
+#include "actors/base/store.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <sqlite3.h>
+
+enum {
+    /*  How long a lock of another process is waited for. */
+    BUSY_TIMEOUT_MS = 2000,
+    STORE_REASON_SIZE = 256
+};
+
+struct store_query {
+    struct store *store;
+    sqlite3_stmt *statement;
+    struct store_query *previous; /* in the store's list */
+    struct store_query *next;
+};
+
+struct store {
+    sqlite3 *database;
+    struct store_query *queries;
+    char reason[STORE_REASON_SIZE];
+};
+
+/*  ---- life cycle --------------------------------------------------------- */
+
+/*  Makes the file before SQLite does, so that it, its journal and its shared
+    memory are for the owner only from the first moment. 0 or an errno. */
+static int create_file (const char *path)
+{
+    int fd = open (path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
+    if (fd < 0)
+        return errno;
+    close (fd);
+    return 0;
+}
+
+/*  Remembers what SQLite says; false, for returning. */
+static bool failed (struct store *store)
+{
+    snprintf (store->reason, sizeof store->reason, "%s", sqlite3_errmsg (store->database));
+    return false;
+}
+
+/*  WAL for readers beside the writer, and a first look at the content: a file
+    that is no database is found here. */
+static bool set_up (struct store *store, bool full)
+{
+    sqlite3_busy_timeout (store->database, BUSY_TIMEOUT_MS);
+    return store_run (store, "PRAGMA journal_mode = WAL") &&
+           store_run (store, full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL") &&
+           store_run (store, "SELECT count (*) FROM sqlite_master");
+}
+
+struct store *store_open (const char *path, bool full, char *reason, size_t reason_size)
+{
+    assert (path && reason && reason_size > 0);
+    int failure = create_file (path);
+    if (failure) {
+        snprintf (reason, reason_size, "cannot open %s: %s", path, strerror (failure));
+        return NULL;
+    }
+    struct store *store = calloc (1, sizeof *store);
+    if (!store) {
+        snprintf (reason, reason_size, "cannot open %s: %s", path, strerror (ENOMEM));
+        return NULL;
+    }
+    int result = sqlite3_open_v2 (path, &store->database, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+    if (result == SQLITE_OK && set_up (store, full))
+        return store;
+    snprintf (reason, reason_size, "cannot open %s: %s", path,
+              store->database ? sqlite3_errmsg (store->database) : sqlite3_errstr (result));
+    store_close (&store);
+    return NULL;
+}
+
+void store_close (struct store **store)
+{
+    assert (store);
+    struct store *self = *store;
+    *store = NULL;
+    if (!self)
+        return;
+    while (self->queries) {
+        struct store_query *query = self->queries;
+        store_query_destroy (&query);
+    }
+    int result = sqlite3_close (self->database);
+    assert (result == SQLITE_OK); /* all statements are gone */
+    (void) result;
+    free (self);
+}
+
+bool store_run (struct store *store, const char *sql)
+{
+    if (sqlite3_exec (store->database, sql, NULL, NULL, NULL) == SQLITE_OK)
+        return true;
+    return failed (store);
+}
+
+/*  ---- queries ------------------------------------------------------------ */
+
+struct store_query *store_prepare (struct store *store, const char *sql)
+{
+    struct store_query *query = calloc (1, sizeof *query);
+    if (!query) {
+        snprintf (store->reason, sizeof store->reason, "%s", strerror (ENOMEM));
+        return NULL;
+    }
+    if (sqlite3_prepare_v3 (store->database, sql, -1, SQLITE_PREPARE_PERSISTENT, &query->statement, NULL) !=
+        SQLITE_OK) {
+        failed (store);
+        free (query);
+        return NULL;
+    }
+    query->store = store;
+    query->next = store->queries;
+    if (store->queries)
+        store->queries->previous = query;
+    store->queries = query;
+    return query;
+}
+
+void store_query_destroy (struct store_query **query)
+{
+    assert (query);
+    struct store_query *self = *query;
+    *query = NULL;
+    if (!self)
+        return;
+    if (self->previous)
+        self->previous->next = self->next;
+    else
+        self->store->queries = self->next;
+    if (self->next)
+        self->next->previous = self->previous;
+    sqlite3_finalize (self->statement);
+    free (self);
+}
+
+bool store_bind_text (struct store_query *query, int parameter, struct text text)
+{
+    if (text.size > INT_MAX) {
+        snprintf (query->store->reason, sizeof query->store->reason, "a text is too large");
+        return false;
+    }
+    /*  A NULL pointer would bind NULL, and an empty text is not that. */
+    const char *bytes = text.size ? text.data : "";
+    if (sqlite3_bind_text (query->statement, parameter, bytes, (int) text.size, SQLITE_TRANSIENT) ==
+        SQLITE_OK)
+        return true;
+    return failed (query->store);
+}
+
+bool store_bind_int (struct store_query *query, int parameter, int64_t integer)
+{
+    if (sqlite3_bind_int64 (query->statement, parameter, integer) == SQLITE_OK)
+        return true;
+    return failed (query->store);
+}
+
+bool store_bind_null (struct store_query *query, int parameter)
+{
+    if (sqlite3_bind_null (query->statement, parameter) == SQLITE_OK)
+        return true;
+    return failed (query->store);
+}
+
+enum store_step store_step (struct store_query *query)
+{
+    int result = sqlite3_step (query->statement);
+    if (result == SQLITE_ROW)
+        return STORE_ROW;
+    if (result != SQLITE_DONE)
+        failed (query->store);
+    sqlite3_reset (query->statement);
+    return result == SQLITE_DONE ? STORE_DONE : STORE_FAILED;
+}
+
+void store_reset (struct store_query *query)
+{
+    /*  Repeats the result of the last step, which was already told. */
+    sqlite3_reset (query->statement);
+    sqlite3_clear_bindings (query->statement);
+}
+
+struct text store_text (struct store_query *query, int column)
+{
+    const unsigned char *bytes = sqlite3_column_text (query->statement, column);
+    int size = sqlite3_column_bytes (query->statement, column);
+    if (!bytes || size <= 0)
+        return NO_TEXT;
+    return (struct text){ (const char *) bytes, (uint32_t) size };
+}
+
+int64_t store_int (struct store_query *query, int column)
+{
+    return sqlite3_column_int64 (query->statement, column);
+}
+
+bool store_is_null (struct store_query *query, int column)
+{
+    return sqlite3_column_type (query->statement, column) == SQLITE_NULL;
+}
+
+int64_t store_last_id (const struct store *store)
+{
+    return sqlite3_last_insert_rowid (store->database);
+}
+
+const char *store_reason (const struct store *store)
+{
+    return store->reason;
+}
