@@ -6,6 +6,8 @@
 #ifndef GUERDON_LOG_H
 #define GUERDON_LOG_H
 
+#include <stdint.h>
+
 #include "include/effects.h"
 
 enum log_format { LOG_FORMAT_JSON, LOG_FORMAT_TEXT };
@@ -17,7 +19,7 @@ void log_open (enum log_level level, enum log_format format);
 bool log_wants (enum log_level level);
 
 /*  Writes a line of an actor, or of "guerdon" itself. `about` may be empty. */
-void log_write (const char *actor, enum log_level level, struct about about, struct text line);
+void log_write (const char *actor, enum log_level level, struct about about, struct text text);
 
 /*  The same with printf's format and nothing it is about. */
 void log_say (const char *actor, enum log_level level, const char *format, ...)
