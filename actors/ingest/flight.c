@@ -82,6 +82,7 @@ enum flight_add flight_add (struct flight *flight, uint64_t position, uint64_t n
     for (uint32_t i = flight->count; i > index; i--)
         *entry_at (flight, i) = *entry_at (flight, i - 1);
     flight->count++;
+    flight->unsettled++;
     struct flight_entry *entry = entry_at (flight, index);
     *entry = (struct flight_entry){ .position = position, .seen_ms = now_ms };
     set_gap (flight, entry, gap_below (flight, index, position));
@@ -103,6 +104,7 @@ bool flight_settle (struct flight *flight, uint64_t position)
     if (entry->position != position || entry->settled)
         return false;
     entry->settled = true;
+    flight->unsettled--;
     advance (flight);
     return true;
 }

@@ -23,6 +23,7 @@ struct flight {
     uint32_t head;         /* place of the oldest */
     uint32_t count;
     uint32_t gaps;         /* entries with `gap` */
+    uint32_t unsettled;    /* entries that are not settled */
     bool has_ack;          /* false: nothing was ever settled; ack is unknown */
     uint64_t ack;          /* everything up to here is settled */
     uint64_t seen;         /* the highest position ever added */

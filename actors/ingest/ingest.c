@@ -1,0 +1,643 @@
+/*  ingest.c - polls, hands on, acknowledges. See ingest.h. */
+
+#include "actors/ingest/ingest.h"
+
+#include <assert.h>
+#include <inttypes.h>
+
+#include "actors/ingest/flight.h"
+#include "actors/ingest/page.h"
+#include "include/backoff.h"
+#include "include/effects.h"
+#include "proto/raw.h"
+#include "proto/text.h"
+
+/*  Events of one page: what every version of the service grants. */
+enum { PAGE_EVENTS_MAX = 100 };
+
+/*  Room for late events on top of the window, when an id shows up in a gap. */
+enum { LATE_EVENTS_MAX = PAGE_EVENTS_MAX };
+
+/*  An empty answer that took longer than this was a long poll; one that came
+    sooner is followed by a pause, so that a service that does not hold polls
+    is asked a few times a second (reference: seen on running services). */
+enum { LONG_POLL_MS_MIN = 1000, PAUSE_MS_MIN = 30, PAUSE_MS_MAX = 240 };
+
+/*  How often the settled position is told while events are in flight. */
+enum { ACK_INTERVAL_MS = 250 };
+
+/*  Read on behind unsettled events when they take longer than this, or at once
+    when the last page was full. */
+enum { READ_AHEAD_AFTER_MS = 100 };
+
+/*  How often a gap is looked at, and the grace of the one below the very first
+    event, of which it is not known whether it is a gap at all. */
+enum { GAP_INTERVAL_MS = 250, FIRST_GAP_GRACE_MS = 500 };
+
+/*  A poll that is neither answered nor refused for this long is being held by a
+    service that works. */
+enum { ACCEPTED_AFTER_MS = 30 };
+
+/*  The last acknowledgement before the end: the service stores it before it
+    holds the poll, so there is no need to wait for an answer. */
+enum { LAST_ACK_WAIT_MS = 250, LAST_ACK_ATTEMPTS_MAX = 3 };
+
+enum timer_id { TIMER_PLAN, TIMER_ACCEPTED, TIMER_LAST_ACK };
+
+enum poll_kind { POLL_MAIN, POLL_AHEAD, POLL_GAP, POLL_KINDS };
+
+static const char *const poll_names[] = { "main", "ahead", "gap" };
+
+/*  One kind of poll; at most one request of each is under way. */
+struct poll {
+    uint64_t request;     /* 0: none under way */
+    uint64_t started_ms;
+    uint64_t due_ms;      /* not to be asked again before */
+    uint64_t after;
+    bool has_after;
+    bool sent;            /* it went out on a connection */
+    uint32_t limit;
+    uint32_t failures;    /* in a row */
+    uint32_t pause_ms;    /* after the last early and empty answer */
+};
+
+struct ingest {
+    const struct settings *settings;
+    struct flight flight;
+    struct poll polls[POLL_KINDS];
+    uint64_t channel_hash;
+    uint64_t sequence;        /* of requests */
+    uint32_t credit;          /* decision's; 0 until it opens */
+    uint32_t page_limit;      /* shrinks when pages are too large */
+    bool page_full;           /* the last page was: there is more */
+    uint64_t acked;           /* what the service was told; it answered */
+    uint64_t last_ack_ms;
+    enum service_state health;
+    bool accepted;            /* the service has accepted the secret once */
+    bool draining;
+    bool drained;
+    uint32_t last_ack_attempts;
+    uint64_t plan_at_ms;      /* what TIMER_PLAN is set to */
+    uint64_t polls_made;
+    uint64_t bad_pages;
+    uint64_t reported_in_flight;  /* the gauges as last told to the shell */
+    uint64_t reported_polls;
+    uint64_t reported_bad_pages;
+    uint64_t reported_seen;
+    uint64_t reported_settled;
+    uint64_t reported_acked;
+};
+
+static size_t ingest_state_size (const struct settings *settings)
+{
+    return sizeof (struct ingest) + (settings->window + LATE_EVENTS_MAX) * sizeof (struct flight_entry);
+}
+
+static void ingest_init (void *memory, const struct settings *settings)
+{
+    struct ingest *self = memory;
+    self->settings = settings;
+    self->page_limit = PAGE_EVENTS_MAX;
+    self->channel_hash = text_hash (text_of (settings->events_channel), 0);
+    flight_init (&self->flight, (struct flight_entry *) (void *) (self + 1),
+                 settings->window + LATE_EVENTS_MAX);
+}
+
+/*  The trace id of an event: the same after a restart, and different for the
+    same id in another channel. */
+static uint64_t trace_of (const struct ingest *self, uint64_t position)
+{
+    uint64_t x = self->channel_hash ^ position * UINT64_C (0x9e3779b97f4a7c15);
+    x = (x ^ (x >> 30)) * UINT64_C (0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C (0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+/*  How many more events may be read. */
+static uint32_t room (const struct ingest *self)
+{
+    uint32_t window = self->credit < self->settings->window ? self->credit : self->settings->window;
+    return self->flight.count < window ? window - self->flight.count : 0;
+}
+
+static void set_health (struct ingest *self, enum service_state state, struct text reason,
+                        const struct effects *effects)
+{
+    if (self->health == state)
+        return;
+    if (state == SERVICE_DOWN)
+        put_log (effects, LOG_WARN, (struct about){ 0 }, "events service: %s -> down: %.*s",
+                 service_state_name (self->health), (int) reason.size, reason.data);
+    else
+        put_log (effects, LOG_INFO, (struct about){ 0 }, "events service: %s -> %s",
+                 service_state_name (self->health), service_state_name (state));
+    self->health = state;
+    put_health (effects, SERVICE_EVENTS, state, reason);
+}
+
+/*  ---- asking ------------------------------------------------------------- */
+
+static void poll_start (struct ingest *self, enum poll_kind kind, struct moment now,
+                        const struct effects *effects)
+{
+    struct poll *poll = &self->polls[kind];
+    char memory[3 * NAME_SIZE_MAX * 2 + 256];
+    struct builder path;
+    builder_init (&path, memory, sizeof memory);
+    builder_literal (&path, "/events?clientId=");
+    builder_percent (&path, text_of (self->settings->events_client_id));
+    /*  Without `after` the service starts at our own stored position, so that
+        question is always asked under our own id. */
+    if (kind != POLL_MAIN && poll->has_after)
+        builder_literal (&path, ".ahead");
+    builder_literal (&path, "&channel=");
+    builder_percent (&path, text_of (self->settings->events_channel));
+    builder_literal (&path, "&secret={secret}");
+    if (poll->has_after) {
+        builder_literal (&path, "&after=");
+        builder_uint (&path, poll->after);
+    }
+    builder_literal (&path, "&limit=");
+    builder_uint (&path, poll->limit);
+    assert (!path.overflow);
+
+    self->sequence++;
+    self->polls_made++;
+    poll->request = self->sequence * POLL_KINDS + kind;
+    poll->started_ms = now.steady_ms;
+    poll->sent = false;
+    struct message request = { .id = MESSAGE_HTTP_REQUEST };
+    request.http_request.request = poll->request;
+    request.http_request.service = SERVICE_EVENTS;
+    request.http_request.method = METHOD_GET;
+    request.http_request.path = builder_text (&path);
+    request.http_request.timeout_ms = self->settings->poll_timeout_ms;
+    put (effects, TO_SHELL, &request);
+}
+
+static void poll_cancel (struct ingest *self, enum poll_kind kind, const struct effects *effects)
+{
+    struct poll *poll = &self->polls[kind];
+    if (!poll->request)
+        return;
+    struct message cancel = { .id = MESSAGE_HTTP_CANCEL };
+    cancel.http_cancel.request = poll->request;
+    put (effects, TO_SHELL, &cancel);
+    poll->request = 0;
+}
+
+static bool poll_idle (const struct ingest *self, enum poll_kind kind, struct moment now)
+{
+    const struct poll *poll = &self->polls[kind];
+    return !poll->request && poll->due_ms <= now.steady_ms;
+}
+
+static uint32_t page_limit (const struct ingest *self)
+{
+    uint32_t free = room (self);
+    return free < self->page_limit ? free : self->page_limit;
+}
+
+/*  Main: the long poll when nothing is in flight, else an acknowledgement. */
+static void plan_main (struct ingest *self, struct moment now, const struct effects *effects)
+{
+    struct poll *poll = &self->polls[POLL_MAIN];
+    bool quiet = self->flight.count == 0;
+    bool news = self->flight.has_ack && self->flight.ack > self->acked;
+    if (!poll_idle (self, POLL_MAIN, now) || (!quiet && !news))
+        return;
+    if (!quiet && now.steady_ms < self->last_ack_ms + ACK_INTERVAL_MS)
+        return;
+    if (quiet && !room (self))
+        return;
+    poll->has_after = self->flight.has_ack;
+    poll->after = self->flight.ack;
+    poll->limit = quiet ? page_limit (self) : 1;
+    self->last_ack_ms = now.steady_ms;
+    poll_start (self, POLL_MAIN, now, effects);
+}
+
+static void plan_ahead (struct ingest *self, struct moment now, const struct effects *effects)
+{
+    struct poll *poll = &self->polls[POLL_AHEAD];
+    uint64_t oldest_ms;
+    if (!poll_idle (self, POLL_AHEAD, now) || self->flight.count == 0 || !room (self))
+        return;
+    bool slow = flight_oldest (&self->flight, &oldest_ms) &&
+                oldest_ms + READ_AHEAD_AFTER_MS <= now.steady_ms;
+    if (!self->page_full && !slow && !self->flight.gaps)
+        return;
+    poll->has_after = true;
+    poll->after = self->flight.seen;
+    poll->limit = page_limit (self);
+    poll_start (self, POLL_AHEAD, now, effects);
+}
+
+static void plan_gap (struct ingest *self, struct moment now, const struct effects *effects)
+{
+    struct poll *poll = &self->polls[POLL_GAP];
+    const struct flight_entry *gap = flight_first_gap (&self->flight, &poll->after, &poll->has_after);
+    if (!gap || !poll_idle (self, POLL_GAP, now) || now.steady_ms < gap->seen_ms + PAUSE_MS_MIN)
+        return;
+    poll->limit = self->page_limit;
+    poll_start (self, POLL_GAP, now, effects);
+}
+
+/*  The earlier of two times, of which the second counts only when it is yet to
+    come: what was due and not done waits for an answer or for room. */
+static uint64_t sooner (uint64_t due, uint64_t at_ms, struct moment now)
+{
+    return at_ms > now.steady_ms && at_ms < due ? at_ms : due;
+}
+
+/*  When something will be due that nothing else wakes us for. */
+static uint64_t next_due (const struct ingest *self, struct moment now)
+{
+    uint64_t due = UINT64_MAX;
+    for (enum poll_kind kind = 0; kind < POLL_KINDS; kind++)
+        if (!self->polls[kind].request)
+            due = sooner (due, self->polls[kind].due_ms, now);
+    uint64_t oldest_ms;
+    if (flight_oldest (&self->flight, &oldest_ms))
+        due = sooner (due, oldest_ms + READ_AHEAD_AFTER_MS, now);
+    if (self->flight.has_ack && self->flight.ack > self->acked)
+        due = sooner (due, self->last_ack_ms + ACK_INTERVAL_MS, now);
+    uint64_t below;
+    bool has_below;
+    const struct flight_entry *gap = flight_first_gap (&self->flight, &below, &has_below);
+    if (gap)
+        due = sooner (due, gap->seen_ms + PAUSE_MS_MIN, now);
+    return due;
+}
+
+static void set_plan_timer (struct ingest *self, struct moment now, const struct effects *effects)
+{
+    uint64_t due = next_due (self, now);
+    uint64_t at_ms = due == UINT64_MAX ? 0 : due;
+    if (at_ms != self->plan_at_ms)
+        put_timer (effects, TIMER_PLAN, at_ms);
+    self->plan_at_ms = at_ms;
+}
+
+/*  ---- the end ------------------------------------------------------------ */
+
+static void finish_drain (struct ingest *self, const struct effects *effects)
+{
+    for (enum poll_kind kind = 0; kind < POLL_KINDS; kind++)
+        poll_cancel (self, kind, effects);
+    put_timer (effects, TIMER_LAST_ACK, 0);
+    self->drained = true;
+    put_plain (effects, TO_SHELL, MESSAGE_DRAINED);
+}
+
+/*  While draining: wait for what is unsettled, then acknowledge a last time. */
+static void plan_drain (struct ingest *self, struct moment now, const struct effects *effects)
+{
+    struct poll *poll = &self->polls[POLL_MAIN];
+    if (self->drained || self->flight.unsettled)
+        return;
+    bool told = !self->flight.has_ack || self->flight.ack == self->acked;
+    if (told) {
+        finish_drain (self, effects);
+        return;
+    }
+    if (poll->request || poll->due_ms > now.steady_ms)
+        return;
+    if (self->last_ack_attempts == LAST_ACK_ATTEMPTS_MAX) {
+        put_log (effects, LOG_WARN, (struct about){ 0 },
+                 "the last position %" PRIu64 " could not be acknowledged: its events will come again",
+                 self->flight.ack);
+        finish_drain (self, effects);
+        return;
+    }
+    self->last_ack_attempts++;
+    poll->has_after = true;
+    poll->after = self->flight.ack;
+    poll->limit = 1;
+    poll_start (self, POLL_MAIN, now, effects);
+}
+
+static void plan (struct ingest *self, struct moment now, const struct effects *effects)
+{
+    if (self->draining) {
+        plan_drain (self, now, effects);
+    } else if (self->credit) {
+        plan_main (self, now, effects);
+        plan_gap (self, now, effects);
+        plan_ahead (self, now, effects);
+    }
+    if (!self->drained)
+        set_plan_timer (self, now, effects);
+}
+
+/*  ---- what a poll brings ------------------------------------------------- */
+
+/*  What became of a page. */
+struct harvest {
+    uint32_t fresh;     /* events taken in */
+    uint32_t unusable;  /* elements without a usable id */
+    uint32_t stale;     /* ids that go backwards and are settled or known */
+    uint64_t last;      /* the highest id of the page */
+    bool full;          /* there was no room for all of it */
+};
+
+static void hand_on (struct ingest *self, const struct event *event, const struct effects *effects)
+{
+    struct message message = { .id = MESSAGE_EVENT, .trace = trace_of (self, event->position) };
+    message.event = *event;
+    put (effects, (struct address){ ROLE_DECISION, 0 }, &message);
+}
+
+static void take_element (struct ingest *self, const struct poll *poll, struct raw element,
+                          struct moment now, struct harvest *harvest, const struct effects *effects)
+{
+    struct event event;
+    if (!page_event (element, &event)) {
+        harvest->unusable++;
+        put_log (effects, LOG_WARN, (struct about){ 0 },
+                 "failure: an element of a page behind event %" PRIu64 " has no usable id", harvest->last);
+        return;
+    }
+    struct about about = { trace_of (self, event.position), event.position, NO_TEXT };
+    bool backwards = event.position <= harvest->last || (poll->has_after && event.position <= poll->after);
+    if (backwards)
+        put_log (effects, LOG_WARN, about, "event id goes backwards: it came after %" PRIu64,
+                 harvest->last > poll->after ? harvest->last : poll->after);
+    enum flight_add added = self->flight.unsettled < self->credit
+                                ? flight_add (&self->flight, event.position, now.steady_ms)
+                                : FLIGHT_FULL;
+    if (added == FLIGHT_ADDED) {
+        harvest->fresh++;
+        hand_on (self, &event, effects);
+    } else if (added == FLIGHT_FULL) {
+        harvest->full = true;
+    } else if (backwards) {
+        harvest->stale++;
+        put_log (effects, LOG_WARN, about, "ignored: it was taken before");
+    }
+    if (event.position > harvest->last)
+        harvest->last = event.position;
+}
+
+static struct harvest take_page (struct ingest *self, const struct poll *poll, struct raw page,
+                                 struct moment now, const struct effects *effects)
+{
+    struct harvest harvest = { 0 };
+    struct cursor cursor = cursor_of (page);
+    struct value array;
+    if (!cursor_next (&cursor, &array) || array.type != VALUE_ARRAY)
+        return harvest;
+    self->page_full = poll->limit > 1 && array.count >= poll->limit;
+    struct raw element;
+    for (uint32_t i = 0; i < array.count && !harvest.full && cursor_skip (&cursor, &element); i++)
+        take_element (self, poll, element, now, &harvest, effects);
+    return harvest;
+}
+
+/*  Counts what a page brought. What cannot be told from what came before is
+    counted only when the page moves on, and so will not be read again. */
+static void count_harvest (const struct harvest *harvest, bool moves_on, const struct effects *effects)
+{
+    uint32_t odd = moves_on ? harvest->unusable + harvest->stale : 0;
+    if (harvest->fresh + odd)
+        put_count (effects, COUNTER_EVENTS, harvest->fresh + odd);
+    if (moves_on && harvest->unusable)
+        put_count (effects, COUNTER_FAILURE, harvest->unusable);
+    if (moves_on && harvest->stale)
+        put_count (effects, COUNTER_IGNORED, harvest->stale);
+}
+
+/*  A pause after an answer that came at once and brought nothing. */
+static void pace (struct poll *poll, bool fresh, struct moment now)
+{
+    if (fresh || now.steady_ms - poll->started_ms >= LONG_POLL_MS_MIN) {
+        poll->pause_ms = 0;
+        poll->due_ms = 0;
+        return;
+    }
+    poll->pause_ms = poll->pause_ms ? poll->pause_ms * 2 : PAUSE_MS_MIN;
+    if (poll->pause_ms > PAUSE_MS_MAX)
+        poll->pause_ms = PAUSE_MS_MAX;
+    poll->due_ms = now.steady_ms + poll->pause_ms;
+}
+
+static void poll_failed (struct ingest *self, struct poll *poll, struct text reason, uint64_t retry_after_ms,
+                         struct moment now, const struct effects *effects)
+{
+    poll->failures++;
+    uint64_t wait_ms = backoff_ms (poll->failures, self->settings->hash_seed ^ self->sequence);
+    poll->due_ms = now.steady_ms + (retry_after_ms > wait_ms ? retry_after_ms : wait_ms);
+    set_health (self, SERVICE_DOWN, reason, effects);
+    put_log (effects, LOG_DEBUG, (struct about){ 0 }, "poll %s failed, again in %" PRIu64 " ms: %.*s",
+             poll_names[poll - self->polls], poll->due_ms - now.steady_ms, (int) reason.size, reason.data);
+}
+
+/*  Why an answer is no page; empty when it is one. */
+static struct text why_not_a_page (const struct http_answer *answer, struct builder *reason)
+{
+    struct value value;
+    if (answer->outcome != HTTP_ANSWERED) {
+        builder_literal (reason, http_outcome_name (answer->outcome));
+        builder_literal (reason, ": ");
+        builder_add (reason, answer->reason);
+    } else if (answer->status != 200) {
+        builder_literal (reason, "HTTP ");
+        builder_uint (reason, answer->status);
+    } else if (answer->body_state == BODY_NOT_JSON || answer->body_state == BODY_NONE) {
+        builder_literal (reason, "the page is not JSON");
+    } else if (!raw_value (answer->body, &value) || value.type != VALUE_ARRAY) {
+        builder_literal (reason, "the page is not a JSON array");
+    }
+    return builder_text (reason);
+}
+
+static void on_bad_answer (struct ingest *self, struct poll *poll, const struct http_answer *answer,
+                           struct text reason, struct moment now, const struct effects *effects)
+{
+    bool rejected = answer->outcome == HTTP_ANSWERED && (answer->status == 401 || answer->status == 403);
+    if (rejected && !self->accepted) {
+        poll->due_ms = now.steady_ms + BACKOFF_MAX_MS;
+        set_health (self, SERVICE_REJECTS, reason, effects);
+        return;
+    }
+    if (answer->outcome == HTTP_TOO_LARGE && self->page_limit > 1)
+        self->page_limit /= 2;
+    if (answer->outcome == HTTP_ANSWERED && answer->status == 200) {
+        self->bad_pages++;
+        put_log (effects, LOG_WARN, (struct about){ 0 }, "%.*s; asking again", (int) reason.size, reason.data);
+    }
+    poll_failed (self, poll, reason, answer->retry_after_ms, now, effects);
+}
+
+static void on_page (struct ingest *self, enum poll_kind kind, const struct http_answer *answer,
+                     struct moment now, const struct effects *effects)
+{
+    struct poll *poll = &self->polls[kind];
+    if (kind == POLL_MAIN && poll->has_after && poll->after > self->acked)
+        self->acked = poll->after;
+    if (self->draining)
+        return;
+    struct harvest harvest = take_page (self, poll, answer->body, now, effects);
+    count_harvest (&harvest, harvest.fresh && kind != POLL_GAP, effects);
+    if (answer->body_state == BODY_CUT) {
+        self->bad_pages++;
+        put_log (effects, LOG_WARN, (struct about){ 0 },
+                 "a page breaks off behind event %" PRIu64 "; what is whole was taken", harvest.last);
+        poll_failed (self, poll, TEXT_LITERAL ("the page is cut off"), 0, now, effects);
+        return;
+    }
+    if (harvest.unusable)
+        self->bad_pages++;
+    if (harvest.unusable && !harvest.fresh) {
+        poll_failed (self, poll, TEXT_LITERAL ("the page has no usable event"), 0, now, effects);
+        return;
+    }
+    if (self->page_limit < PAGE_EVENTS_MAX)
+        self->page_limit++;
+    poll->failures = 0;
+    if (kind == POLL_GAP)
+        poll->due_ms = now.steady_ms + GAP_INTERVAL_MS;
+    else if (kind == POLL_MAIN && poll->limit == 1 && !harvest.fresh)
+        poll->due_ms = 0;  /* an acknowledgement: its interval is kept elsewhere */
+    else
+        pace (poll, harvest.fresh > 0, now);
+    if (kind == POLL_GAP && !harvest.full && answer->body_state == BODY_JSON) {
+        uint32_t grace_ms = self->settings->gap_grace_ms;
+        if (!poll->has_after && grace_ms > FIRST_GAP_GRACE_MS)
+            grace_ms = FIRST_GAP_GRACE_MS;
+        if (poll->started_ms >= grace_ms)
+            flight_close_gaps (&self->flight, harvest.last, poll->started_ms - grace_ms);
+    }
+}
+
+static void on_http_answer (struct ingest *self, struct moment now, const struct message *message,
+                            const struct effects *effects)
+{
+    const struct http_answer *answer = &message->http_answer;
+    enum poll_kind kind = (enum poll_kind) (answer->request % POLL_KINDS);
+    struct poll *poll = &self->polls[kind];
+    if (!answer->request || poll->request != answer->request)
+        return;  /* cancelled */
+    poll->request = 0;
+    char memory[REASON_SIZE_MAX + 1];
+    struct builder builder;
+    builder_init (&builder, memory, sizeof memory);
+    struct text reason = why_not_a_page (answer, &builder);
+    if (reason.size) {
+        on_bad_answer (self, poll, answer, reason, now, effects);
+        return;
+    }
+    self->accepted = true;
+    set_health (self, SERVICE_UP, NO_TEXT, effects);
+    on_page (self, kind, answer, now, effects);
+}
+
+static void on_http_sent (struct ingest *self, struct moment now, const struct message *message,
+                          const struct effects *effects)
+{
+    struct poll *poll = &self->polls[message->http_sent.request % POLL_KINDS];
+    if (poll->request != message->http_sent.request)
+        return;
+    poll->sent = true;
+    if (self->draining)
+        put_timer (effects, TIMER_LAST_ACK, now.steady_ms + LAST_ACK_WAIT_MS);
+    else if (self->health != SERVICE_UP)
+        put_timer (effects, TIMER_ACCEPTED, now.steady_ms + ACCEPTED_AFTER_MS);
+}
+
+/*  ---- the rest ----------------------------------------------------------- */
+
+static void on_timer (struct ingest *self, uint64_t timer, const struct effects *effects)
+{
+    struct poll *poll = &self->polls[POLL_MAIN];
+    if (timer == TIMER_PLAN)
+        self->plan_at_ms = 0;
+    if (timer == TIMER_ACCEPTED && poll->request && poll->sent)
+        set_health (self, SERVICE_UP, NO_TEXT, effects);
+    if (timer == TIMER_LAST_ACK && self->draining && poll->request && poll->sent) {
+        self->acked = poll->after;
+        poll_cancel (self, POLL_MAIN, effects);
+    }
+}
+
+static void on_settled (struct ingest *self, const struct message *message, const struct effects *effects)
+{
+    if (!flight_settle (&self->flight, message->settled.position))
+        put_log (effects, LOG_DEBUG, (struct about){ message->trace, message->settled.position, NO_TEXT },
+                 "settled, but not in flight");
+}
+
+static void on_drain (struct ingest *self, const struct effects *effects)
+{
+    const struct poll *poll = &self->polls[POLL_MAIN];
+    self->draining = true;
+    if (poll->request && poll->sent && poll->has_after)
+        self->acked = poll->after;  /* stored before the poll is held */
+    for (enum poll_kind kind = 0; kind < POLL_KINDS; kind++)
+        poll_cancel (self, kind, effects);
+    if (self->flight.unsettled)
+        put_log (effects, LOG_INFO, (struct about){ 0 }, "finishing %" PRIu32 " events",
+                 self->flight.unsettled);
+}
+
+static void report (uint64_t *reported, uint64_t value, enum gauge gauge, const struct effects *effects)
+{
+    if (*reported == value)
+        return;
+    *reported = value;
+    put_gauge (effects, gauge, value);
+}
+
+static void on_turn (struct ingest *self, struct moment now, const struct effects *effects)
+{
+    plan (self, now, effects);
+    report (&self->reported_in_flight, self->flight.count, GAUGE_IN_FLIGHT, effects);
+    report (&self->reported_polls, self->polls_made, GAUGE_POLLS, effects);
+    report (&self->reported_bad_pages, self->bad_pages, GAUGE_BAD_PAGES, effects);
+    report (&self->reported_seen, self->flight.seen, GAUGE_POSITION_SEEN, effects);
+    report (&self->reported_settled, self->flight.ack, GAUGE_POSITION_SETTLED, effects);
+    report (&self->reported_acked, self->acked, GAUGE_POSITION_ACKED, effects);
+}
+
+static void ingest_handle (void *state, struct moment now, const struct message *message,
+                           const struct effects *effects)
+{
+    struct ingest *self = state;
+    switch (message->id) {
+    case MESSAGE_START:
+        put_plain (effects, (struct address){ ROLE_DECISION, 0 }, MESSAGE_OPEN);
+        break;
+    case MESSAGE_CREDIT:
+        self->credit = (uint32_t) message->credit.capacity;
+        break;
+    case MESSAGE_SETTLED:
+        on_settled (self, message, effects);
+        break;
+    case MESSAGE_HTTP_SENT:
+        on_http_sent (self, now, message, effects);
+        break;
+    case MESSAGE_HTTP_ANSWER:
+        on_http_answer (self, now, message, effects);
+        break;
+    case MESSAGE_TIMER:
+        on_timer (self, message->timer.timer, effects);
+        break;
+    case MESSAGE_DRAIN:
+        on_drain (self, effects);
+        break;
+    case MESSAGE_TURN:
+        on_turn (self, now, effects);
+        break;
+    default:
+        break;
+    }
+}
+
+const struct actor_spec ingest_spec = {
+    .role = ROLE_INGEST,
+    .service = SERVICE_EVENTS,
+    .speaks_http = true,
+    .state_size = ingest_state_size,
+    .init = ingest_init,
+    .handle = ingest_handle,
+};
