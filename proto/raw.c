@@ -198,13 +198,11 @@ bool cursor_next (struct cursor *cursor, struct value *value)
 {
     if (cursor->at == cursor->end)
         return false;
-    struct cursor next = *cursor;
-    struct value taken = { 0 };
-    if (!take_head (&next, &taken))
-        return false;
-    *cursor = next;
-    *value = taken;
-    return true;
+    const uint8_t *before = cursor->at;
+    if (take_head (cursor, value))
+        return true;
+    cursor->at = before;
+    return false;
 }
 
 /*  ---- whole objects ------------------------------------------------------ */
