@@ -16,16 +16,15 @@
 struct sandbox;
 
 struct sandbox_options {
-    const char *state_dir;   /* holds sandbox.db; must exist */
+    const char *state_dir; /* holds sandbox.db; must exist */
     const char *api_secret;
     const char *app_1_name;
-    uint16_t port;           /* 0: the system chooses */
+    uint16_t port;            /* 0: the system chooses */
     uint32_t poll_timeout_ms; /* of a long poll; 5000 as deployed */
 };
 
 /*  Opens the data and starts to serve; NULL with a reason. */
-struct sandbox *sandbox_new (const struct sandbox_options *options, char *reason,
-                             size_t reason_size);
+struct sandbox *sandbox_new (const struct sandbox_options *options, char *reason, size_t reason_size);
 void sandbox_destroy (struct sandbox **sandbox);
 
 /*  The port it is bound to. */
