@@ -96,17 +96,17 @@ struct variable {
 #define EXPECTED_HOST "a host name, an IPv4 or an IPv6 address"
 #define EXPECTED_PREFIX "a path such as \"/events/v1\", without query and fragment"
 
-#define LINK(first, name, prefix_name, emit, prefix)                                                         \
-    [(first) +                                                                                               \
-        LINK_ADDR] = { name "_ADDR",  EMPTY_ABSENT | (emit), check_host, 1,                                  \
-                       HOST_SIZE_MAX, "127.0.0.1",           NULL,       EXPECTED_HOST },                    \
-        [(first) + LINK_PORT] = { name "_PORT", EMPTY_ABSENT | (emit), check_number, 1, 65535, "8000",       \
-                                  NULL,         EXPECTED_PORT },                                             \
-        [(first) +                                                                                           \
-            LINK_PROTOCOL] = { name "_PROTOCOL", EMPTY_ABSENT | (emit), check_protocol, 0, 0, "http", NULL,  \
-                               "http or https" },                                                            \
-        [(first) + LINK_PREFIX] = { prefix_name,     (emit), check_prefix, 1,                                \
-                                    PREFIX_SIZE_MAX, prefix, NULL,         EXPECTED_PREFIX }
+/* clang-format off */
+#define LINK(first, name, prefix_name, emit, prefix)                                               \
+    [(first) + LINK_ADDR] = { name "_ADDR", EMPTY_ABSENT | (emit), check_host, 1, HOST_SIZE_MAX,   \
+                              "127.0.0.1", NULL, EXPECTED_HOST },                                  \
+    [(first) + LINK_PORT] = { name "_PORT", EMPTY_ABSENT | (emit), check_number, 1, 65535,         \
+                              "8000", NULL, EXPECTED_PORT },                                       \
+    [(first) + LINK_PROTOCOL] = { name "_PROTOCOL", EMPTY_ABSENT | (emit), check_protocol, 0, 0,   \
+                                  "http", NULL, "http or https" },                                 \
+    [(first) + LINK_PREFIX] = { prefix_name, (emit), check_prefix, 1, PREFIX_SIZE_MAX,             \
+                                prefix, NULL, EXPECTED_PREFIX }
+/* clang-format on */
 
 static const struct variable variables[VARIABLE_COUNT] = {
     [VAR_API_SECRET] = { "API_SECRET", REQUIRED | EMIT | EMIT_NEEDS | SECRET, check_secret, 1,

@@ -17,7 +17,7 @@ void problems_add (struct problems *problems, const char *format, ...)
     va_start (arguments, format);
     int size = vsnprintf (at, room, format, arguments);
     va_end (arguments);
-    if (size < 0 || (size_t) size + 1 >= room) {  /* the newline needs a byte, too */
+    if (size < 0 || (size_t) size + 1 >= room) { /* the newline needs a byte, too */
         *at = '\0';
         return;
     }
