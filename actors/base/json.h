@@ -15,8 +15,10 @@
     A container at depth 2 or below (a value within an element of the page,
     say) that exceeds DATA_SIZE_MAX bytes of msgpack, DATA_KEYS_MAX entries, or
     nests beyond DATA_DEPTH_MAX levels of its own, is replaced as a whole by an
-    ext EXT_CUT with the fault as its byte; so is a string beyond DATA_SIZE_MAX.
-    Memory: at most `size_max` of msgpack, plus the longest string in the text. */
+    ext EXT_CUT with the fault as its byte; so is a string beyond DATA_SIZE_MAX,
+    also as a key. An element keeps its first DATA_KEYS_MAX entries.
+    Memory: at most `size_max` of msgpack and a little more than half a megabyte
+    while the text has a string too long to keep. */
 struct json_reader;
 
 /*  A reader whose result holds at most size_max bytes. NULL when out of
@@ -24,7 +26,7 @@ struct json_reader;
 struct json_reader *json_reader_new (size_t size_max);
 void json_reader_destroy (struct json_reader **reader);
 
-/*  Forgets everything, for the next text; memory is kept. */
+/*  Forgets everything, for the next text; memory of a usual size is kept. */
 void json_reader_reset (struct json_reader *reader);
 
 /*  Takes the next piece. False when no more is needed: the text is not JSON,
