@@ -10,7 +10,7 @@ enum { FLUSH_MS = 200 };
 
 enum { TIMER_FLUSH };
 
-enum { COUNTERS = COUNTER_IGNORED + 1 };
+#define COUNTERS (COUNTER_IGNORED + 1)
 
 struct stats {
     const struct settings *settings;

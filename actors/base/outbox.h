@@ -1,0 +1,31 @@
+/*  outbox.h - what a turn sends, held back until the turn is committed.
+
+    Messages for one peer with one id are joined in batches as they are put, so
+    cores need not think of batching. The memory is kept from turn to turn.
+*/
+#ifndef GUERDON_OUTBOX_H
+#define GUERDON_OUTBOX_H
+
+#include "proto/codec.h"
+
+/*  Different (peer, id) pairs that are joined at the same time; one more closes
+    the oldest. */
+enum { OUTBOX_OPEN_MAX = 12 };
+
+struct outbox;
+
+/*  NULL when out of memory. */
+struct outbox *outbox_new (void);
+void outbox_destroy (struct outbox **outbox);
+
+/*  Encodes a message into its batch. False when it breaks a limit of the
+    language, or there is no memory: nothing was taken. */
+bool outbox_put (struct outbox *outbox, struct address to, const struct message *message);
+
+/*  Hands every frame to `send`, in the order in which they were begun, and is
+    empty then. */
+void outbox_flush (struct outbox *outbox,
+                   void (*send) (void *context, struct address to, const void *bytes, size_t size),
+                   void *context);
+
+#endif

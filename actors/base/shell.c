@@ -1,0 +1,475 @@
+/*  shell.c - see shell.h. */
+
+#include "actors/base/shell.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "actors/base/datagram.h"
+#include "actors/base/log.h"
+#include "actors/base/outbox.h"
+#include "proto/codec.h"
+
+enum {
+    CONNECTIONS_MAX = 16,       /* more in flight gains nothing (reference: platform) */
+    TURN_FRAMES_MAX = 256,      /* frames of one turn, before what they cause goes out */
+    COMMIT_RETRY_MS = 100,
+    DATAGRAM_RETRY_MS = 10000,
+    RUBBISH_LOG_MS = 60000,     /* at most one line about rubbish a minute */
+    STACK_SIZE = 512 * 1024
+};
+
+#define COUNTERS (COUNTER_IGNORED + 1)
+
+enum order { ORDER_NONE, ORDER_DRAIN, ORDER_STOP };
+
+struct shell {
+    struct shell_options options;
+    const char *name;
+    void *state;                      /* the core's */
+    struct bus *bus;
+    struct outbox *outbox;
+    struct http_client *http;         /* NULL when it speaks none */
+    struct effects effects;
+
+    uint64_t timers[TIMERS_MAX];      /* steady ms; 0: not set */
+    uint64_t counts[COUNTERS];        /* not yet sent to stats */
+    struct moment now;
+    bool busy;                        /* something was handed over this turn */
+    bool uncommitted;                 /* the journal refused; the turn is held */
+    uint64_t retry_commit_ms;
+
+    int datagram;                     /* socket, or -1 */
+    uint64_t datagram_retry_ms;
+    uint64_t rubbish_logged_ms;
+    uint64_t frames_in;
+    uint64_t frames_out;
+    uint64_t dropped;
+
+    pthread_t thread;
+    bool running;
+    int order_fd;
+    atomic_int order;
+    bool drain_handed;
+};
+
+static struct moment read_clocks (void)
+{
+    struct timespec steady;
+    struct timespec wall;
+    clock_gettime (CLOCK_MONOTONIC, &steady);
+    clock_gettime (CLOCK_REALTIME, &wall);
+    return (struct moment){ (uint64_t) steady.tv_sec * 1000 + (uint64_t) steady.tv_nsec / 1000000,
+                            (uint64_t) wall.tv_sec * 1000 + (uint64_t) wall.tv_nsec / 1000000 };
+}
+
+/*  ---- effects ------------------------------------------------------------ */
+
+static void put_datagram (struct shell *self, const struct message *message)
+{
+    if (!self->options.statsd_host)
+        return;
+    if (self->datagram < 0 && self->now.steady_ms >= self->datagram_retry_ms) {
+        char reason[256];
+        self->datagram =
+            datagram_open (self->options.statsd_host, self->options.statsd_port, reason, sizeof reason);
+        self->datagram_retry_ms = self->now.steady_ms + DATAGRAM_RETRY_MS;
+        if (self->datagram < 0)
+            log_say (self->name, LOG_WARN, "StatsD: %s", reason);
+    }
+    if (self->datagram >= 0)
+        datagram_send (self->datagram, message->datagram.payload);
+}
+
+static void put_record (struct shell *self, const struct message *message)
+{
+    const struct journal_port *port = &self->options.journal;
+    if (port->journal && !port->append (port->journal, message))
+        self->uncommitted = true;
+}
+
+static void put_health_report (struct shell *self, const struct message *message)
+{
+    const struct health *health = &message->health;
+    monitor_health (self->options.monitor, health->service, health->state, health->reason);
+    if (health->state == SERVICE_REJECTS) {
+        log_say (self->name, LOG_FATAL, "the %s service rejects API_SECRET: %.*s",
+                 service_name (health->service), (int) health->reason.size, health->reason.data);
+        self->options.notify (self->options.notify_context, self->options.spec->role, MESSAGE_HEALTH);
+    }
+}
+
+static void put_local (struct shell *self, const struct message *message)
+{
+    switch (message->id) {
+    case MESSAGE_SET_TIMER:
+        assert (message->set_timer.timer < TIMERS_MAX);
+        self->timers[message->set_timer.timer] = message->set_timer.at_ms;
+        break;
+    case MESSAGE_HTTP_REQUEST:
+        assert (self->http);
+        http_client_put (self->http, message);
+        break;
+    case MESSAGE_HTTP_CANCEL:
+        assert (self->http);
+        http_client_cancel (self->http, message->http_cancel.request);
+        break;
+    case MESSAGE_LOG:
+        if (log_wants (message->log.level))
+            log_write (self->name, message->log.level,
+                       (struct about){ message->trace, message->log.position, message->log.user },
+                       message->log.text);
+        break;
+    case MESSAGE_DATAGRAM:
+        put_datagram (self, message);
+        break;
+    case MESSAGE_HEALTH:
+        put_health_report (self, message);
+        break;
+    case MESSAGE_MEASURE:
+        monitor_gauge (self->options.monitor, self->options.spec->role, message->measure.gauge,
+                       message->measure.value);
+        break;
+    case MESSAGE_REMEMBER:
+        put_record (self, message);
+        break;
+    case MESSAGE_DRAINED:
+        self->options.notify (self->options.notify_context, self->options.spec->role, MESSAGE_DRAINED);
+        break;
+    default:
+        assert (!"a core put a message that no shell takes");
+    }
+}
+
+/*  The sink of every effect of the core. */
+static void shell_put (void *sink, struct address to, const struct message *message)
+{
+    struct shell *self = sink;
+    if (to.role == ROLE_SHELL) {
+        put_local (self, message);
+    } else if (message->id == MESSAGE_COUNT) {
+        self->counts[message->count.counter] += message->count.amount;
+        monitor_count (self->options.monitor, message->count.counter, message->count.amount);
+    } else if (!outbox_put (self->outbox, to, message)) {
+        log_say (self->name, LOG_FATAL, "bug: a message `%s` breaks a limit of the language, or no memory",
+                 message_spec ((uint64_t) message->id)->name);
+        abort ();
+    }
+}
+
+/*  ---- input -------------------------------------------------------------- */
+
+static void hand_over (struct shell *self, const struct message *message)
+{
+    self->busy = true;
+    self->options.spec->handle (self->state, self->now, message, &self->effects);
+}
+
+static void hand_over_plain (struct shell *self, enum message_id id)
+{
+    struct message message = { .id = id };
+    hand_over (self, &message);
+}
+
+static void on_http (void *context, const struct message *message)
+{
+    struct shell *self = context;
+    if (message->id == MESSAGE_HTTP_ANSWER) {
+        const struct http_answer *answer = &message->http_answer;
+        monitor_http (self->options.monitor, self->options.spec->service, answer->outcome,
+                      (unsigned) answer->status, answer->elapsed_ms);
+        if (log_wants (LOG_TRACE))
+            log_say (self->name, LOG_TRACE, "HTTP request %" PRIu64 " %s %u in %" PRIu64 " ms",
+                     answer->request, http_outcome_name (answer->outcome), (unsigned) answer->status,
+                     answer->elapsed_ms);
+    }
+    self->now = read_clocks ();
+    hand_over (self, message);
+}
+
+static void hand_over_timers (struct shell *self)
+{
+    for (unsigned i = 0; i < TIMERS_MAX; i++) {
+        if (!self->timers[i] || self->timers[i] > self->now.steady_ms)
+            continue;
+        self->timers[i] = 0;
+        struct message timer = { .id = MESSAGE_TIMER };
+        timer.timer.timer = i;
+        hand_over (self, &timer);
+    }
+}
+
+/*  Rubbish from a peer is counted, dropped, and named once a minute. */
+static void drop (struct shell *self, struct address from, enum decode_result why)
+{
+    self->dropped++;
+    if (self->rubbish_logged_ms && self->now.steady_ms < self->rubbish_logged_ms + RUBBISH_LOG_MS)
+        return;
+    self->rubbish_logged_ms = self->now.steady_ms;
+    log_say (self->name, LOG_WARN, "dropped a message from %s/%u: %s", role_name (from.role),
+             (unsigned) from.peer, decode_result_name (why));
+}
+
+static void hand_over_frame (struct shell *self, struct address from, const void *bytes, size_t size)
+{
+    struct decoder decoder;
+    struct message message;
+    self->frames_in++;
+    enum decode_result result = decode_begin (&decoder, bytes, size, false);
+    if (result != DECODE_OK) {
+        drop (self, from, result);
+        return;
+    }
+    while ((result = decode_next (&decoder, &message)) != DECODE_END) {
+        message.from = from;
+        if (result == DECODE_OK)
+            hand_over (self, &message);
+        else
+            drop (self, from, result);
+    }
+}
+
+static void hand_over_frames (struct shell *self)
+{
+    struct address from;
+    const void *bytes;
+    size_t size;
+    for (unsigned i = 0; i < TURN_FRAMES_MAX && bus_receive (self->bus, &from, &bytes, &size); i++)
+        hand_over_frame (self, from, bytes, size);
+}
+
+static void hand_over_orders (struct shell *self)
+{
+    uint64_t ignored;
+    if (read (self->order_fd, &ignored, sizeof ignored) < 0 && atomic_load (&self->order) == ORDER_NONE)
+        return;
+    if (atomic_load (&self->order) == ORDER_DRAIN && !self->drain_handed) {
+        self->drain_handed = true;
+        hand_over_plain (self, MESSAGE_DRAIN);
+    }
+}
+
+/*  ---- output ------------------------------------------------------------- */
+
+static void send_frame (void *context, struct address to, const void *bytes, size_t size)
+{
+    struct shell *self = context;
+    enum bus_result result = bus_send (self->bus, to, bytes, size);
+    self->frames_out++;
+    if (result == BUS_FULL) {
+        /*  Nobody sends beyond credit, so the high-water mark cannot be
+            reached; going on would lose a message without anybody knowing. */
+        log_say (self->name, LOG_FATAL, "bug: the bus to %s is full", role_name (to.role));
+        abort ();
+    }
+    if (result == BUS_UNKNOWN)
+        log_say (self->name, LOG_WARN, "nobody at %s/%u takes messages", role_name (to.role),
+                 (unsigned) to.peer);
+}
+
+/*  Counts are no requests, and nothing waits for them: they are sent last, and
+    kept for the next turn when stats does not keep up. */
+static void send_counts (struct shell *self)
+{
+    for (enum counter counter = 0; counter < (enum counter) COUNTERS; counter++) {
+        if (!self->counts[counter])
+            continue;
+        uint8_t memory[64];
+        struct packer packer;
+        struct message count = { .id = MESSAGE_COUNT };
+        count.count.counter = counter;
+        count.count.amount = self->counts[counter];
+        packer_init (&packer, memory, sizeof memory);
+        if (encode_message (&packer, &count) != ENCODE_OK)
+            continue;
+        if (bus_send (self->bus, (struct address){ ROLE_STATS, 0 }, packer.data, packer.size) != BUS_OK)
+            return;
+        self->frames_out++;
+        self->counts[counter] = 0;
+    }
+}
+
+/*  Commits; false when the disk refuses, and then nothing may go out. */
+static bool commit (struct shell *self)
+{
+    const struct journal_port *port = &self->options.journal;
+    bool good = !port->journal || port->commit (port->journal);
+    if (!good && !self->uncommitted)
+        log_say (self->name, LOG_ERROR, "the journal cannot be written; trying again");
+    self->uncommitted = !good;
+    self->retry_commit_ms = good ? 0 : self->now.steady_ms + COMMIT_RETRY_MS;
+    return good;
+}
+
+static void let_out (struct shell *self)
+{
+    outbox_flush (self->outbox, send_frame, self);
+    send_counts (self);
+    if (self->http)
+        http_client_start (self->http);
+    monitor_messages (self->options.monitor, self->options.spec->role, self->frames_in, self->frames_out,
+                      self->dropped);
+    self->frames_in = 0;
+    self->frames_out = 0;
+    self->dropped = 0;
+}
+
+/*  ---- the loop ----------------------------------------------------------- */
+
+static long sooner (long timeout_ms, long other_ms)
+{
+    return timeout_ms < 0 || (other_ms >= 0 && other_ms < timeout_ms) ? other_ms : timeout_ms;
+}
+
+static long wait_ms (const struct shell *self)
+{
+    if (self->uncommitted)
+        return COMMIT_RETRY_MS;
+    long timeout_ms = self->http ? http_client_wait_ms (self->http) : -1;
+    for (unsigned i = 0; i < TIMERS_MAX; i++) {
+        if (!self->timers[i])
+            continue;
+        uint64_t left = self->timers[i] > self->now.steady_ms ? self->timers[i] - self->now.steady_ms : 0;
+        timeout_ms = sooner (timeout_ms, left > 3600000 ? 3600000 : (long) left);
+    }
+    return timeout_ms;
+}
+
+static void turn (struct shell *self)
+{
+    self->now = read_clocks ();
+    if (!self->uncommitted) {
+        self->busy = false;
+        hand_over_orders (self);
+        hand_over_timers (self);
+        if (self->http)
+            http_client_work (self->http);
+        hand_over_frames (self);
+        if (!self->busy)
+            return;
+        hand_over_plain (self, MESSAGE_TURN);
+    } else if (self->now.steady_ms < self->retry_commit_ms) {
+        return;
+    }
+    if (commit (self))
+        let_out (self);
+}
+
+static void *run (void *argument)
+{
+    struct shell *self = argument;
+    int descriptors[2] = { self->order_fd, self->http ? http_client_fd (self->http) : -1 };
+    self->now = read_clocks ();
+    hand_over_plain (self, MESSAGE_START);
+    hand_over_plain (self, MESSAGE_TURN);
+    if (commit (self))
+        let_out (self);
+    while (atomic_load (&self->order) != ORDER_STOP) {
+        self->now = read_clocks ();
+        bus_wait (self->bus, descriptors, self->http ? 2 : 1, wait_ms (self));
+        turn (self);
+    }
+    return NULL;
+}
+
+/*  ---- life --------------------------------------------------------------- */
+
+static bool open_all (struct shell *self, char *reason, size_t reason_size)
+{
+    const struct actor_spec *spec = self->options.spec;
+    snprintf (reason, reason_size, "out of memory");
+    self->state = calloc (1, spec->state_size (self->options.settings));
+    self->outbox = outbox_new ();
+    self->order_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (!self->state || !self->outbox || self->order_fd < 0)
+        return false;
+    if (spec->speaks_http) {
+        self->http =
+            http_client_new (&self->options.target, CONNECTIONS_MAX, on_http, self, reason, reason_size);
+        if (!self->http)
+            return false;
+        monitor_expect_service (self->options.monitor, spec->service);
+    }
+    self->bus = bus_new (&self->options.bus, reason, reason_size);
+    return self->bus != NULL;
+}
+
+struct shell *shell_new (const struct shell_options *options, char *reason, size_t reason_size)
+{
+    struct shell *self = calloc (1, sizeof *self);
+    if (!self) {
+        snprintf (reason, reason_size, "out of memory");
+        return NULL;
+    }
+    self->options = *options;
+    self->name = role_name (options->spec->role);
+    self->datagram = -1;
+    self->order_fd = -1;
+    self->effects = (struct effects){ shell_put, self };
+    if (!open_all (self, reason, reason_size)) {
+        shell_destroy (&self);
+        return NULL;
+    }
+    monitor_expect (options->monitor, options->spec->role);
+    options->spec->init (self->state, options->settings);
+    return self;
+}
+
+bool shell_start (struct shell *self)
+{
+    pthread_attr_t attributes;
+    pthread_attr_init (&attributes);
+    pthread_attr_setstacksize (&attributes, STACK_SIZE);
+    self->running = pthread_create (&self->thread, &attributes, run, self) == 0;
+    pthread_attr_destroy (&attributes);
+    if (self->running) {
+        char name[16];
+        snprintf (name, sizeof name, "%s", self->name);
+        pthread_setname_np (self->thread, name);
+    }
+    return self->running;
+}
+
+static void give_order (struct shell *self, enum order order)
+{
+    uint64_t one = 1;
+    int before = atomic_load (&self->order);
+    while (before < (int) order && !atomic_compare_exchange_weak (&self->order, &before, (int) order))
+        continue;
+    if (write (self->order_fd, &one, sizeof one) < 0)
+        return;  /* the counter is full: the thread is awake anyway */
+}
+
+void shell_drain (struct shell *self)
+{
+    give_order (self, ORDER_DRAIN);
+}
+
+void shell_destroy (struct shell **shell)
+{
+    struct shell *self = *shell;
+    if (!self)
+        return;
+    if (self->running) {
+        give_order (self, ORDER_STOP);
+        pthread_join (self->thread, NULL);
+    }
+    http_client_destroy (&self->http);
+    bus_destroy (&self->bus);
+    outbox_destroy (&self->outbox);
+    if (self->datagram >= 0)
+        close (self->datagram);
+    if (self->order_fd >= 0)
+        close (self->order_fd);
+    free (self->state);
+    free (self);
+    *shell = NULL;
+}

@@ -1,0 +1,55 @@
+/*  shell.h - runs one actor: any core, on a thread of its own.
+
+    The thread waits in one place for messages, HTTP, timers and orders; hands
+    everything that came to the core; commits what the core asked to remember;
+    and only then lets its messages and HTTP requests go out. That is a turn.
+*/
+#ifndef GUERDON_SHELL_H
+#define GUERDON_SHELL_H
+
+#include "actors/base/bus.h"
+#include "actors/base/http_client.h"
+#include "actors/base/monitor.h"
+#include "include/actor.h"
+
+/*  Where REMEMBER goes. Both functions return false when the disk refuses; the
+    shell then holds the turn back and tries to commit again. Called from the
+    actor's thread only. */
+struct journal_port {
+    void *journal;
+    bool (*append) (void *journal, const struct message *record);
+    bool (*commit) (void *journal);
+};
+
+struct shell_options {
+    const struct actor_spec *spec;
+    const struct settings *settings;
+    struct bus_options bus;
+    struct http_target target;       /* where spec->service is */
+    const char *statsd_host;         /* NULL: datagrams are dropped */
+    uint16_t statsd_port;
+    struct journal_port journal;     /* journal NULL: nothing is remembered */
+    struct monitor *monitor;
+
+    /*  Told, from the actor's thread, that it has drained or that its service
+        rejects the secret. */
+    void (*notify) (void *context, enum role role, enum message_id what);
+    void *notify_context;
+};
+
+struct shell;
+
+/*  Opens everything the actor needs; nothing runs yet. NULL with a reason. The
+    options are copied; what they point to outlives the shell. */
+struct shell *shell_new (const struct shell_options *options, char *reason, size_t reason_size);
+
+/*  Starts the thread, with START as the core's first message. */
+bool shell_start (struct shell *shell);
+
+/*  Hands the core a DRAIN. From any thread; later calls do nothing. */
+void shell_drain (struct shell *shell);
+
+/*  Ends the thread after its current turn, closes everything. */
+void shell_destroy (struct shell **shell);
+
+#endif
