@@ -26,6 +26,7 @@ struct emission {
     const char *data;     /* NULL: nothing but the user id */
     const char *channel;  /* NULL: EVENTS_CHANNEL */
     const char *env_file; /* NULL: none */
+    bool sandbox;         /* posted to the sandbox, as nothing else was said */
 };
 
 static const char *const help =

@@ -120,7 +120,7 @@ static bool read_line (struct text line, struct env_entry *entry)
         return false;
     }
     uint32_t size = (uint32_t) (equals - line.data);
-    entry->name = (struct text){ line.data, size };
+    entry->name = trim ((struct text){ line.data, size });
     entry->value = trim ((struct text){ equals + 1, line.size - size - 1 });
     return is_name (entry->name) && unquote (&entry->value);
 }
