@@ -1,0 +1,29 @@
+/*  usermeta_client.h - reads and writes of App 1's usermeta service.
+
+    Reads of many users with the same keys travel as one request. User ids that
+    the list route would take apart (commas, spaces at the ends) go alone by
+    the token route; ids with ":" are refused without asking, as the service
+    cannot keep them under their own name and falls over them. How failures
+    are dealt with is told in include/client.h; a read of many users that
+    fails is cut in halves until the culprit stands alone.
+
+    A user that is missing from a reply is not taken for one without values:
+    it is asked for alone, and then refused.
+
+    Messages in:   START, OPEN, READ_META, WRITE_META, TURN, TIMER, HTTP_ANSWER, DRAIN
+    Messages out:  OPENED, META, META_WRITTEN, HTTP_REQUEST, SET_TIMER, HEALTH,
+                   MEASURE, LOG, DRAINED
+    Overload:      more requests at once than the window and REQUESTS_SPARE are
+                   answered refused, with an error in the log.
+*/
+#ifndef GUERDON_USERMETA_CLIENT_H
+#define GUERDON_USERMETA_CLIENT_H
+
+#include "include/actor.h"
+
+/*  Users in one read at most; PATH_LIST_SIZE_MAX may end it earlier. */
+enum { READ_USERS_MAX = 100 };
+
+extern const struct actor_spec usermeta_client_spec;
+
+#endif

@@ -1,0 +1,588 @@
+/*  client.c - one service, asked with patience. */
+
+#include "include/client.h"
+
+#include <assert.h>
+
+#include "include/backoff.h"
+#include "include/effects.h"
+#include "include/verdict.h"
+#include "proto/codec.h"
+
+/*  After a rejected secret the question is asked no more often than this. */
+enum { DENIED_WAIT_MS = BACKOFF_MAX_MS };
+
+/*  A job whose turn it is not is offered again after this. */
+enum { PASS_OVER_MS = 10 };
+
+/*  A retry is worth a warning once a job failed this often. */
+enum { STUBBORN_ATTEMPTS = 4 };
+
+/*  What was asked for in the message at hand. */
+struct call {
+    struct client *client;
+    struct moment now;
+    const struct effects *effects;
+};
+
+size_t client_requests_size (const struct settings *settings)
+{
+    return requests_size (settings->window + REQUESTS_SPARE);
+}
+
+void client_init (struct client *client, const struct client_rules *rules, void *room, void *memory,
+                  const struct settings *settings)
+{
+    client->rules = rules;
+    client->room = room;
+    client->timeout_ms = settings->http_timeout_ms;
+    client->seed = settings->hash_seed;
+    client->question_kind = KIND_WRITE;
+    requests_init (&client->requests, memory, settings->window + REQUESTS_SPARE);
+    request_list_init (&client->ready);
+}
+
+/*  ---- health ------------------------------------------------------------- */
+
+/*  The one place where the state changes. Says each state once; down for the
+    sake of the secret is worth saying after down for anything else. */
+static void set_state (const struct call *call, enum service_state state, bool denied, struct text reason)
+{
+    struct client *client = call->client;
+    if (client->state == state && client->denied == denied)
+        return;
+    enum service service = client->rules->service;
+    enum log_level level = state == SERVICE_UP ? LOG_INFO : LOG_WARN;
+    put_log (call->effects, level, (struct about){ 0 }, "%s: %s -> %s%s%.*s", service_name (service),
+             service_state_name (client->state), service_state_name (state), reason.size ? ", " : "",
+             (int) reason.size, reason.size ? reason.data : "");
+    client->state = state;
+    client->denied = denied;
+    put_health (call->effects, service, state, reason);
+}
+
+/*  Says that the service is down, or rejects the secret, because of an answer. */
+static void set_down (const struct call *call, const struct http_answer *answer)
+{
+    char memory[REASON_SIZE_MAX + 1];
+    struct builder reason;
+    builder_init (&reason, memory, sizeof memory);
+    bool denied = verdict_of (answer) == VERDICT_DENIED;
+    builder_literal (&reason, denied ? "the service rejects API_SECRET (" : "");
+    verdict_describe (&reason, answer);
+    builder_literal (&reason, denied ? ")" : "");
+    bool rejects = denied && !call->client->accepted;
+    set_state (call, rejects ? SERVICE_REJECTS : SERVICE_DOWN, denied, builder_text (&reason));
+}
+
+static uint64_t wait_ms (const struct client *client, uint32_t attempts, uint64_t salt,
+                         const struct http_answer *answer)
+{
+    uint64_t wait = backoff_ms (attempts, client->seed + salt);
+    uint64_t asked = answer->retry_after_ms;
+    if (asked > RETRY_AFTER_MAX_MS)
+        asked = RETRY_AFTER_MAX_MS;
+    return wait > asked ? wait : asked;
+}
+
+/*  The service answers: whatever was held back may go. */
+static void set_up (const struct call *call)
+{
+    struct client *client = call->client;
+    if (client->question_failures)
+        put_timer (call->effects, TIMER_QUESTION, 0);
+    client->question_failures = 0;
+    client->question_wanted = false;
+    client->probing = false;
+    if (!client->trial)
+        set_state (call, SERVICE_UP, false, NO_TEXT);
+}
+
+/*  The service is down: from now on only the question goes out. */
+static void stop_and_ask (const struct call *call, const struct http_answer *answer)
+{
+    struct client *client = call->client;
+    set_down (call, answer);
+    client->probing = true;
+    client->question_wanted = false;
+    if (client->state == SERVICE_REJECTS)
+        return;
+    client->question_failures++;
+    uint64_t wait = wait_ms (client, client->question_failures, client->flight_id, answer);
+    if (client->denied && wait < DENIED_WAIT_MS)
+        wait = DENIED_WAIT_MS;
+    put_timer (call->effects, TIMER_QUESTION, call->now.steady_ms + wait);
+}
+
+/*  A good answer to a job. */
+static void note_good (const struct call *call, uint8_t kind)
+{
+    struct client *client = call->client;
+    client->good[kind]++;
+    client->failures = 0;
+    client->failed_many = false;
+    client->trial = false;
+    if (client->probing || client->state != SERVICE_UP)
+        set_up (call);
+}
+
+/*  Several jobs fail in a row. Where the question cannot tell whether requests
+    are served, go easy on the service until one is. */
+static void note_failure (const struct call *call, const struct pending *job,
+                          const struct http_answer *answer)
+{
+    struct client *client = call->client;
+    if (client->failures++ == 0)
+        client->failed_serial = job->serial;
+    else if (client->failed_serial != job->serial)
+        client->failed_many = true;
+    if (client->rules->question_proves || !client->failed_many || client->failures < TRIAL_FAILURES)
+        return;
+    client->trial = true;
+    set_down (call, answer);
+    uint32_t attempts = client->failures - TRIAL_FAILURES + 1;
+    uint64_t until = call->now.steady_ms + wait_ms (client, attempts, client->flight_id, answer);
+    client->hold_ms = client->hold_ms > until ? client->hold_ms : until;
+}
+
+/*  ---- the question ------------------------------------------------------- */
+
+/*  Finds room for a flight; NULL when all are in the air. */
+static struct flight *free_flight (struct client *client)
+{
+    for (size_t i = 0; i < HTTP_CONCURRENCY_MAX; i++)
+        if (client->flights[i].id == 0)
+            return &client->flights[i];
+    return NULL;
+}
+
+static void send_flight (const struct call *call, struct flight *flight, uint32_t job, struct message *http)
+{
+    struct client *client = call->client;
+    flight->id = ++client->flight_id;
+    flight->job = job;
+    http->id = MESSAGE_HTTP_REQUEST;
+    http->http_request.request = flight->id;
+    http->http_request.service = client->rules->service;
+    http->http_request.timeout_ms = client->timeout_ms;
+    put (call->effects, TO_SHELL, http);
+}
+
+static void send_question (const struct call *call)
+{
+    struct client *client = call->client;
+    struct flight *flight = free_flight (client);
+    if (!client->question_wanted || client->question_id || !flight)
+        return;
+    client->question_wanted = false;
+    struct message http = { 0 };
+    client->rules->ask (client->room, call->now, client->question_kind, &http);
+    send_flight (call, flight, REQUEST_NONE, &http);
+    client->question_id = flight->id;
+    client->question_asked = client->question_kind;
+}
+
+/*  The probe is accepted: whoever waits for it is told. */
+static void accept (const struct call *call, const struct http_answer *answer)
+{
+    struct client *client = call->client;
+    client->accepted = true;
+    if (verdict_of (answer) != VERDICT_GOOD)
+        put_log (call->effects, LOG_WARN, (struct about){ 0 },
+                 "%s: unexpected answer to the probe, HTTP %u: is the prefix right?",
+                 service_name (client->rules->service), (unsigned) answer->status);
+    for (uint32_t i = 0; i < client->peers_count; i++)
+        put_plain (call->effects, client->peers[i], MESSAGE_OPENED);
+    client->peers_count = 0;
+}
+
+static void on_question_answer (const struct call *call, const struct http_answer *answer)
+{
+    struct client *client = call->client;
+    enum verdict verdict = verdict_of (answer);
+    client->question_id = 0;
+    if (verdict != VERDICT_GOOD && verdict != VERDICT_REFUSED) {
+        if (verdict == VERDICT_SLOW_DOWN && client->state == SERVICE_UP)
+            return;
+        stop_and_ask (call, answer);
+        return;
+    }
+    if (!client->accepted)
+        accept (call, answer);
+    if (client->rules->question_proves) {
+        client->good[client->question_asked]++;
+        client->failures = 0;
+        client->failed_many = false;
+    }
+    set_up (call);
+}
+
+/*  ---- answers to jobs ---------------------------------------------------- */
+
+/*  What a log line about a job is about: its user, if it is one. */
+static struct about about_job (const struct client *client, uint32_t job)
+{
+    const struct pending *pending = requests_at (&client->requests, job);
+    struct about about = { .trace = pending->trace };
+    if (pending->members == 1)
+        about.user = requests_user (&client->requests, job);
+    return about;
+}
+
+static void refuse_job (const struct call *call, uint32_t job, struct text reason)
+{
+    struct client *client = call->client;
+    while (job != REQUEST_NONE) {
+        uint32_t rest = requests_unjoin (&client->requests, job);
+        client->rules->refuse (client->room, job, reason, call->effects);
+        requests_drop (&client->requests, job);
+        job = rest;
+    }
+}
+
+/*  Sends a job again after a while. */
+static void retry_later (const struct call *call, uint32_t job, const struct http_answer *answer)
+{
+    struct client *client = call->client;
+    struct pending *pending = requests_at (&client->requests, job);
+    pending->attempts++;
+    client->retries++;
+    uint64_t wait = wait_ms (client, pending->attempts, pending->serial, answer);
+    char memory[REASON_SIZE_MAX + 1];
+    struct builder what;
+    builder_init (&what, memory, sizeof memory);
+    verdict_describe (&what, answer);
+    enum log_level level = pending->attempts == STUBBORN_ATTEMPTS ? LOG_WARN : LOG_DEBUG;
+    put_log (call->effects, level, about_job (client, job),
+             "%s: %s; attempt %u of %u requests again in %u ms", service_name (client->rules->service),
+             memory, (unsigned) pending->attempts + 1, (unsigned) pending->members, (unsigned) wait);
+    requests_wait (&client->requests, job, call->now.steady_ms + wait);
+}
+
+static void split (const struct call *call, uint32_t job)
+{
+    struct client *client = call->client;
+    put_log (call->effects, LOG_DEBUG, about_job (client, job), "%s: one of %u requests fails: split",
+             service_name (client->rules->service), (unsigned) requests_at (&client->requests, job)->members);
+    uint32_t other = requests_halve (&client->requests, job);
+    client->retries += 2;
+    client_retry (client, job);
+    client_retry (client, other);
+}
+
+/*  The 5xx and what is like it, to one user id alone. */
+static void give_up (const struct call *call, uint32_t job, const struct http_answer *answer)
+{
+    char memory[REASON_SIZE_MAX + 1];
+    struct builder reason;
+    builder_init (&reason, memory, sizeof memory);
+    if (answer->outcome == HTTP_ANSWERED && verdict_of (answer) != VERDICT_GOOD) {
+        builder_literal (&reason, "the service answers ");
+        builder_uint (&reason, answer->status);
+        builder_literal (&reason, " to this user id alone");
+    } else {
+        verdict_describe (&reason, answer);
+        builder_literal (&reason, ", for this user id alone");
+    }
+    put_log (call->effects, LOG_WARN, about_job (call->client, job), "%s: refused after %u attempts: %s",
+             service_name (call->client->rules->service),
+             (unsigned) requests_at (&call->client->requests, job)->attempts + 1, memory);
+    refuse_job (call, job, builder_text (&reason));
+}
+
+/*  A job failed, and it may be its own fault. */
+static void suspect (const struct call *call, uint32_t job, const struct http_answer *answer)
+{
+    struct client *client = call->client;
+    struct pending *pending = requests_at (&client->requests, job);
+    bool proven = client->good[pending->kind] > pending->good_seen;
+    pending->good_seen = client->good[pending->kind];
+    pending->suspect = true;
+    if (pending->failed_ms == 0)
+        pending->failed_ms = call->now.steady_ms;
+    if (!client->probing) {
+        client->question_wanted = true;
+        client->question_kind = verdict_of (answer) == VERDICT_DENIED ? KIND_WRITE : pending->kind;
+    }
+    note_failure (call, pending, answer);
+    if (pending->members > 1 && (proven || pending->attempts + 1 >= SPLIT_ATTEMPTS)) {
+        split (call, job);
+        return;
+    }
+    if (pending->members == 1 && proven && pending->strikes < STRIKES_MAX)
+        pending->strikes++;
+    if (pending->strikes == STRIKES_MAX && proven &&
+        call->now.steady_ms - pending->failed_ms >= client->rules->patience_ms)
+        give_up (call, job, answer);
+    else
+        retry_later (call, job, answer);
+}
+
+static void on_refused (const struct call *call, uint32_t job, const struct http_answer *answer)
+{
+    struct client *client = call->client;
+    note_good (call, requests_at (&client->requests, job)->kind);
+    if (requests_at (&client->requests, job)->members > 1) {
+        split (call, job);
+        return;
+    }
+    char memory[REASON_SIZE_MAX + 1];
+    struct builder reason;
+    builder_init (&reason, memory, sizeof memory);
+    verdict_refusal (&reason, answer);
+    refuse_job (call, job, builder_text (&reason));
+}
+
+static void on_slow_down (const struct call *call, uint32_t job, const struct http_answer *answer)
+{
+    struct client *client = call->client;
+    const struct pending *pending = requests_at (&client->requests, job);
+    uint64_t until = call->now.steady_ms + wait_ms (client, pending->attempts + 1, pending->serial, answer);
+    client->hold_ms = client->hold_ms > until ? client->hold_ms : until;
+    retry_later (call, job, answer);
+}
+
+static void on_job_answer (const struct call *call, uint32_t job, const struct message *message)
+{
+    struct client *client = call->client;
+    const struct http_answer *answer = &message->http_answer;
+    uint8_t kind = requests_at (&client->requests, job)->kind;
+    switch (verdict_of (answer)) {
+    case VERDICT_GOOD:
+        if (client->rules->take (client->room, job, message, call->effects))
+            note_good (call, kind);
+        else
+            suspect (call, job, answer);
+        return;
+    case VERDICT_REFUSED:
+        on_refused (call, job, answer);
+        return;
+    case VERDICT_SLOW_DOWN:
+        on_slow_down (call, job, answer);
+        return;
+    case VERDICT_UNREACHED:
+        if (!client->probing) {
+            client->question_kind = kind;
+            stop_and_ask (call, answer);
+        }
+        retry_later (call, job, answer);
+        return;
+    case VERDICT_DENIED:
+    case VERDICT_FAILED:
+        suspect (call, job, answer);
+        return;
+    }
+}
+
+static void on_http_answer (const struct call *call, const struct message *message)
+{
+    struct client *client = call->client;
+    uint64_t id = message->http_answer.request;
+    for (size_t i = 0; id != 0 && i < HTTP_CONCURRENCY_MAX; i++) {
+        struct flight *flight = &client->flights[i];
+        if (flight->id != id)
+            continue;
+        flight->id = 0;
+        if (flight->job == REQUEST_NONE) {
+            on_question_answer (call, &message->http_answer);
+            return;
+        }
+        client->flying--;
+        on_job_answer (call, flight->job, message);
+        return;
+    }
+    /*  An answer nobody waits for is dropped: it came twice, or is rubbish. */
+}
+
+/*  ---- sending ------------------------------------------------------------ */
+
+/*  What waited long enough is ready. A job that is proven by now to hold a
+    culprit is not sent whole again. */
+static void wake (const struct call *call)
+{
+    struct client *client = call->client;
+    uint32_t job;
+    while ((job = requests_wake (&client->requests, call->now.steady_ms)) != REQUEST_NONE) {
+        const struct pending *pending = requests_at (&client->requests, job);
+        if (pending->members > 1 && pending->suspect && client->good[pending->kind] > pending->good_seen)
+            split (call, job);
+        else
+            client_retry (client, job);
+    }
+}
+
+static bool may_send (const struct call *call)
+{
+    const struct client *client = call->client;
+    return client->accepted && !client->probing && call->now.steady_ms >= client->hold_ms &&
+           client->flying < (client->trial ? 1 : HTTP_CONCURRENCY_MAX);
+}
+
+static void send_jobs (const struct call *call)
+{
+    struct client *client = call->client;
+    struct flight *flight;
+    while (may_send (call) && (flight = free_flight (client))) {
+        uint32_t job = request_list_pop (&client->requests, &client->ready);
+        if (job == REQUEST_NONE)
+            job = client->rules->gather (client->room);
+        if (job == REQUEST_NONE)
+            return;
+        struct pending *pending = requests_at (&client->requests, job);
+        struct message http = { .trace = pending->trace };
+        if (!client->rules->fill (client->room, job, &http)) {
+            requests_wait (&client->requests, job, call->now.steady_ms + PASS_OVER_MS);
+            continue;
+        }
+        if (pending->attempts == 0)
+            pending->good_seen = client->good[pending->kind];
+        client->flying++;
+        send_flight (call, flight, job, &http);
+    }
+}
+
+/*  The next time at which there is something to do that no answer brings. */
+static void set_due (const struct call *call)
+{
+    struct client *client = call->client;
+    uint64_t due = 0;
+    if (client->requests.count > 0 && client->accepted && !client->probing) {
+        due = requests_due (&client->requests);
+        if (client->hold_ms > call->now.steady_ms)
+            due = client->hold_ms;
+    }
+    if (due == client->due_set_ms)
+        return;
+    client->due_set_ms = due;
+    put_timer (call->effects, TIMER_DUE, due);
+}
+
+static void measure (const struct call *call)
+{
+    struct client *client = call->client;
+    if (client->requests.count != client->held_said)
+        put_gauge (call->effects, GAUGE_IN_FLIGHT, client->requests.count);
+    if (client->retries != client->retries_said)
+        put_gauge (call->effects, GAUGE_RETRIES, client->retries);
+    client->held_said = client->requests.count;
+    client->retries_said = client->retries;
+}
+
+static void on_turn (const struct call *call)
+{
+    struct client *client = call->client;
+    if (client->trial && client->requests.count == 0) {
+        /*  Nothing is left to try: the question has to do. */
+        client->trial = false;
+        client->question_wanted = !client->probing;
+    }
+    wake (call);
+    send_question (call);
+    send_jobs (call);
+    set_due (call);
+    measure (call);
+    if (client->draining && !client->drained && client->requests.count == 0) {
+        client->drained = true;
+        put_plain (call->effects, TO_SHELL, MESSAGE_DRAINED);
+    }
+}
+
+/*  ---- the rest ----------------------------------------------------------- */
+
+static void on_start (const struct call *call)
+{
+    struct client *client = call->client;
+    put_health (call->effects, client->rules->service, SERVICE_UNKNOWN, NO_TEXT);
+    client->probing = true;
+    client->question_wanted = true;
+    send_question (call);
+}
+
+static bool same_peer (struct address a, struct address b)
+{
+    return a.role == b.role && a.peer == b.peer;
+}
+
+static void on_open (const struct call *call, struct address peer)
+{
+    struct client *client = call->client;
+    if (client->accepted) {
+        put_plain (call->effects, peer, MESSAGE_OPENED);
+        return;
+    }
+    for (uint32_t i = 0; i < client->peers_count; i++)
+        if (same_peer (client->peers[i], peer))
+            return;
+    if (client->peers_count == PEERS_MAX) {
+        put_log (call->effects, LOG_WARN, (struct about){ 0 }, "more than %u peers: one is not opened",
+                 (unsigned) PEERS_MAX);
+        return;
+    }
+    client->peers[client->peers_count++] = peer;
+}
+
+static void on_timer (const struct call *call, uint64_t timer)
+{
+    struct client *client = call->client;
+    if (timer == TIMER_DUE)
+        client->due_set_ms = 0;
+    if (timer == TIMER_QUESTION && client->probing && client->state != SERVICE_REJECTS)
+        client->question_wanted = true;
+}
+
+void client_handle (struct client *client, struct moment now, const struct message *message,
+                    const struct effects *effects)
+{
+    const struct call call = { client, now, effects };
+    switch (message->id) {
+    case MESSAGE_START:
+        on_start (&call);
+        return;
+    case MESSAGE_OPEN:
+        on_open (&call, message->from);
+        return;
+    case MESSAGE_HTTP_ANSWER:
+        on_http_answer (&call, message);
+        return;
+    case MESSAGE_TIMER:
+        on_timer (&call, message->timer.timer);
+        return;
+    case MESSAGE_DRAIN:
+        client->draining = true;
+        return;
+    case MESSAGE_TURN:
+        on_turn (&call);
+        return;
+    default:
+        return;
+    }
+}
+
+/*  ---- for the rooms ------------------------------------------------------ */
+
+void client_retry (struct client *client, uint32_t job)
+{
+    request_list_push (&client->requests, &client->ready, job);
+}
+
+struct builder client_path (struct client *client)
+{
+    struct builder path;
+    builder_init (&path, client->path, sizeof client->path);
+    return path;
+}
+
+struct packer client_body (struct client *client)
+{
+    struct packer body;
+    packer_init (&body, client->body, sizeof client->body);
+    return body;
+}
+
+void client_request (struct message *http, const struct builder *path, const struct packer *body)
+{
+    assert (!path->overflow && (!body || !body->overflow));
+    http->http_request.method = body ? METHOD_POST : METHOD_GET;
+    http->http_request.path = builder_text (path);
+    http->http_request.body = body ? packer_raw (body) : NO_RAW;
+}

@@ -1,0 +1,77 @@
+/*  verdict.c - what an HTTP answer means. */
+
+#include "include/verdict.h"
+
+#include "proto/raw.h"
+
+/*  A reason of the shell is shown up to here, a code of a service up to there. */
+enum { DETAIL_SIZE_MAX = 160, CODE_SIZE_MAX = 48 };
+
+enum verdict verdict_of (const struct http_answer *answer)
+{
+    if (answer->outcome == HTTP_UNREACHED)
+        return VERDICT_UNREACHED;
+    if (answer->outcome != HTTP_ANSWERED)
+        return VERDICT_FAILED;
+    switch (answer->status) {
+    case 401:
+    case 403:
+        return VERDICT_DENIED;
+    case 408:
+        return VERDICT_FAILED;
+    case 429:
+        return VERDICT_SLOW_DOWN;
+    default:
+        break;
+    }
+    if (answer->status >= 200 && answer->status < 300)
+        return VERDICT_GOOD;
+    return answer->status >= 400 && answer->status < 500 ? VERDICT_REFUSED : VERDICT_FAILED;
+}
+
+void verdict_describe (struct builder *builder, const struct http_answer *answer)
+{
+    static const char *const names[] = {
+        [HTTP_ANSWERED] = "HTTP ",
+        [HTTP_UNREACHED] = "not reached",
+        [HTTP_BROKEN] = "the connection broke",
+        [HTTP_TIMEOUT] = "no answer in time",
+        [HTTP_TOO_LARGE] = "a reply that is too large",
+    };
+    size_t known = sizeof names / sizeof *names;
+    builder_literal (builder, (size_t) answer->outcome < known ? names[answer->outcome] : "no answer");
+    if (answer->outcome == HTTP_ANSWERED) {
+        builder_uint (builder, answer->status);
+        if (verdict_of (answer) == VERDICT_GOOD)
+            builder_literal (builder, " with a body that makes no sense");
+    } else if (answer->reason.size) {
+        builder_literal (builder, ": ");
+        builder_printable (builder, answer->reason, DETAIL_SIZE_MAX);
+    }
+}
+
+/*  True for what a programmer would call a name. */
+static bool is_word (struct text text)
+{
+    if (text.size == 0 || text.size > CODE_SIZE_MAX)
+        return false;
+    for (uint32_t i = 0; i < text.size; i++) {
+        char c = text.data[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+        if (!letter && !(c >= '0' && c <= '9') && c != '_' && c != '-')
+            return false;
+    }
+    return true;
+}
+
+void verdict_refusal (struct builder *builder, const struct http_answer *answer)
+{
+    verdict_describe (builder, answer);
+    struct raw code;
+    struct text word;
+    if (answer->body_state == BODY_JSON && raw_find (answer->body, TEXT_LITERAL ("code"), &code) &&
+        raw_text (code, &word) && is_word (word)) {
+        builder_literal (builder, ": ");
+        builder_add (builder, word);
+    }
+}

@@ -1,0 +1,27 @@
+/*  verdict.h - what an HTTP answer means to whoever asked. Pure. */
+#ifndef GUERDON_VERDICT_H
+#define GUERDON_VERDICT_H
+
+#include "proto/message.h"
+#include "proto/text.h"
+
+enum verdict {
+    VERDICT_GOOD,      /* 2xx */
+    VERDICT_REFUSED,   /* 4xx: asking again would not help */
+    VERDICT_DENIED,    /* 401, 403: the secret, or a request that looks like it */
+    VERDICT_SLOW_DOWN, /* 429 */
+    VERDICT_UNREACHED, /* the service did not see the request */
+    VERDICT_FAILED     /* anything else: 5xx, 408, 3xx, broken, timeout, too large */
+};
+
+enum verdict verdict_of (const struct http_answer *answer);
+
+/*  Appends what happened, for people: "HTTP 500", "no answer in time". */
+void verdict_describe (struct builder *builder, const struct http_answer *answer);
+
+/*  Appends why a request was refused: "HTTP 400: InvalidContent". Of the reply
+    only its `code` is shown, and only if it is a plain word: services echo
+    paths and bodies in their messages, and those hold the secret. */
+void verdict_refusal (struct builder *builder, const struct http_answer *answer);
+
+#endif
