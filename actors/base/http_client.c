@@ -1,0 +1,957 @@
+/*  http_client.c - curl's multi interface behind one epoll descriptor.
+
+    A request passes these places in turn: held (put, not started), queued
+    (waiting for a connection), a slot (under way), done (waiting to be
+    delivered). A slot is an easy handle with a reader of its own; there are as
+    many as there may be connections, made when first needed and used again.
+
+    curl forbids calls from within its callbacks, and whoever is delivered to
+    may put, start and cancel. So the callbacks only take notes, and everything
+    is delivered at the end of http_client_work, from lists that a cancel finds
+    things in.
+
+    A POST is sent once. curl repeats a request in silence when a connection
+    that it used again closes without a reply. It asks the pre-request callback
+    before it sends, and there the second time is refused; and it cannot rewind
+    a body that comes from a callback.
+*/
+#include "actors/base/http_client.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <curl/curl.h>
+
+#include "actors/base/json.h"
+#include "proto/text.h"
+
+enum {
+    /*  Connections of one client. */
+    CONNECTIONS_MAX = 256,
+
+    /*  Requests held, queued, under way and done together; more are answered
+        as unreached. */
+    REQUESTS_MAX = 65536,
+
+    /*  A connection that takes longer than this is not going to stand. */
+    CONNECT_TIMEOUT_MS_MAX = 3000,
+
+    /*  Headers of one reply, interim replies and trailers included. */
+    HEADERS_SIZE_MAX = 64 * 1024,
+
+    /*  What a request that is not in use keeps of its memory. */
+    URL_SIZE_KEPT = 8 * 1024,
+
+    /*  Descriptors looked at in one call; what is left keeps ours readable. */
+    EVENTS_MAX = 64,
+
+    RETRY_AFTER_SECONDS_MAX = 86400
+};
+
+static const char secret_place[] = "{secret}";
+
+struct request {
+    struct request *next; /* in whichever list it is */
+    uint64_t id;          /* the core's */
+    uint64_t trace;
+    enum method method;
+    char *url; /* with the secret */
+    size_t url_capacity;
+    char *body; /* JSON, with the secret; NULL for none */
+    size_t body_size;
+    uint32_t timeout_ms;
+    uint64_t started_ms;       /* steady time */
+    struct slot *slot;         /* while it is under way, and until it is delivered */
+    struct http_answer answer; /* all but its views, once done */
+    char reason[REASON_SIZE_MAX + 1];
+};
+
+struct request_list {
+    struct request *first;
+    struct request **end; /* where the next one is hooked in */
+    unsigned count;
+};
+
+struct slot {
+    struct http_client *client;
+    CURL *easy;
+    struct json_reader *reader;
+    struct request *request; /* NULL: free */
+    bool attached;           /* in the multi handle */
+    bool sent;               /* a connection stood and the request went out on it */
+    bool sent_due;           /* … and that is still to be told */
+    bool too_large;
+    size_t headers_size;
+    size_t reply_size;
+    size_t body_sent;
+    char error[CURL_ERROR_SIZE];
+};
+
+struct http_client {
+    struct http_target target;
+    struct text secret;
+    char *secret_encoded;
+    http_client_deliver *deliver;
+    void *context;
+    CURLM *multi;
+    int epoll;
+    struct curl_slist *get_headers;
+    struct curl_slist *post_headers;
+    uint64_t timer_at_ms;  /* when curl wants to be called; 0: not at all */
+    uint64_t queue_due_ms; /* when the first queued request may have waited too long */
+
+    struct request_list held;
+    struct request_list queued;
+    struct request_list done;
+    struct request_list spare;
+    struct request *delivering; /* the one whose answer is being delivered */
+    bool delivering_cancelled;
+    bool working;
+    unsigned in_flight;
+
+    unsigned slots_max;
+    struct slot slots[];
+};
+
+/*  ---- small things ------------------------------------------------------- */
+
+static uint64_t now_ms (void)
+{
+    struct timespec now;
+    clock_gettime (CLOCK_MONOTONIC, &now);
+    return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
+}
+
+static void list_init (struct request_list *list)
+{
+    list->first = NULL;
+    list->end = &list->first;
+    list->count = 0;
+}
+
+static void list_push (struct request_list *list, struct request *request)
+{
+    request->next = NULL;
+    *list->end = request;
+    list->end = &request->next;
+    list->count++;
+}
+
+static struct request *list_pop (struct request_list *list)
+{
+    struct request *request = list->first;
+    if (!request)
+        return NULL;
+    list->first = request->next;
+    if (!list->first)
+        list->end = &list->first;
+    list->count--;
+    return request;
+}
+
+/*  Takes the request with this id out of a list; NULL when it is not there. */
+static struct request *list_take (struct request_list *list, uint64_t id)
+{
+    for (struct request **at = &list->first; *at; at = &(*at)->next) {
+        struct request *request = *at;
+        if (request->id != id)
+            continue;
+        *at = request->next;
+        if (!*at)
+            list->end = at;
+        list->count--;
+        return request;
+    }
+    return NULL;
+}
+
+static void reason_set (struct request *request, const char *reason)
+{
+    snprintf (request->reason, sizeof request->reason, "%s", reason);
+}
+
+/*  ---- requests ----------------------------------------------------------- */
+
+/*  An unused request. Without memory for one the process ends: a core waits for
+    the answer to every request, and this one could get none. */
+static struct request *request_take (struct http_client *client)
+{
+    struct request *request = list_pop (&client->spare);
+    if (!request)
+        request = calloc (1, sizeof *request);
+    if (!request)
+        abort ();
+    client->in_flight++;
+    return request;
+}
+
+/*  Forgets what a request held: both have the secret in them. */
+static void request_wipe (struct request *request, size_t kept)
+{
+    if (request->body)
+        explicit_bzero (request->body, request->body_size);
+    free (request->body);
+    request->body = NULL;
+    request->body_size = 0;
+    if (request->url)
+        explicit_bzero (request->url, request->url_capacity);
+    if (request->url_capacity <= kept)
+        return;
+    free (request->url);
+    request->url = NULL;
+    request->url_capacity = 0;
+}
+
+/*  Gives a request back. */
+static void request_drop (struct http_client *client, struct request *request)
+{
+    assert (client->in_flight > 0 && !request->slot);
+    client->in_flight--;
+    request_wipe (request, URL_SIZE_KEPT);
+    if (client->spare.count < client->slots_max) {
+        list_push (&client->spare, request);
+        return;
+    }
+    request_wipe (request, 0);
+    free (request);
+}
+
+/*  Ends a request that no connection ever saw. */
+static void request_fail (struct http_client *client, struct request *request, const char *reason)
+{
+    request->answer = (struct http_answer){ .request = request->id, .outcome = HTTP_UNREACHED };
+    reason_set (request, reason);
+    list_push (&client->done, request);
+}
+
+/*  True for a path that can stand in a request line as it is. */
+static bool path_valid (struct text path)
+{
+    if (path.size > PATH_SIZE_MAX)
+        return false;
+    for (uint32_t i = 0; i < path.size; i++) {
+        if (path.data[i] <= ' ' || path.data[i] > '~' || path.data[i] == '#')
+            return false;
+    }
+    return true;
+}
+
+/*  Where `{secret}` stands in a path from `at` on; path.size when nowhere. */
+static uint32_t find_secret (struct text path, uint32_t at)
+{
+    uint32_t size = sizeof secret_place - 1;
+    for (; at + size <= path.size; at++) {
+        if (memcmp (path.data + at, secret_place, size) == 0)
+            return at;
+    }
+    return path.size;
+}
+
+static bool url_reserve (struct request *request, size_t size)
+{
+    if (request->url_capacity >= size)
+        return true;
+    char *url = realloc (request->url, size);
+    if (!url)
+        return false;
+    request->url = url;
+    request->url_capacity = size;
+    return true;
+}
+
+/*  Joins base and path, with the secret in its place. */
+static bool url_build (const struct http_client *client, struct request *request, struct text path)
+{
+    size_t size = strlen (client->target.base) + path.size + 2;
+    for (uint32_t at = find_secret (path, 0); at < path.size; at = find_secret (path, at + 1))
+        size += strlen (client->secret_encoded);
+    if (!url_reserve (request, size))
+        return false;
+    struct builder url;
+    builder_init (&url, request->url, request->url_capacity);
+    builder_literal (&url, client->target.base);
+    if (path.size > 0 && path.data[0] != '/' && path.data[0] != '?')
+        builder_literal (&url, "/");
+    uint32_t at = 0;
+    while (at < path.size) {
+        uint32_t place = find_secret (path, at);
+        builder_add (&url, (struct text){ path.data + at, place - at });
+        at = place;
+        if (place < path.size) {
+            builder_literal (&url, client->secret_encoded);
+            at += (uint32_t) sizeof secret_place - 1;
+        }
+    }
+    assert (!url.overflow);
+    return true;
+}
+
+/*  Fills a request in; NULL, or why it cannot be made. */
+static const char *request_fill (struct http_client *client, struct request *request,
+                                 const struct message *message)
+{
+    const struct http_request *asked = &message->http_request;
+    request->id = asked->request;
+    request->trace = message->trace;
+    request->method = asked->method;
+    request->timeout_ms = asked->timeout_ms ? (uint32_t) asked->timeout_ms : 1;
+    if (!path_valid (asked->path))
+        return "the path of the request is not one";
+    if (!url_build (client, request, asked->path))
+        return "out of memory";
+    if (asked->body.size == 0)
+        return NULL;
+    request->body = json_write (asked->body, client->secret, &request->body_size);
+    return request->body ? NULL : "the body of the request cannot be written as JSON";
+}
+
+/*  ---- what curl calls ---------------------------------------------------- */
+
+/*  A descriptor is to be watched, or not any more. `known` is not NULL once it
+    was; the kernel may know better, after a descriptor was closed and its
+    number used again. */
+static int on_socket (CURL *easy, curl_socket_t fd, int what, void *context, void *known)
+{
+    (void) easy;
+    struct http_client *client = context;
+    if (what == CURL_POLL_REMOVE) {
+        epoll_ctl (client->epoll, EPOLL_CTL_DEL, fd, NULL);
+        return 0;
+    }
+    struct epoll_event event = { .data.fd = fd };
+    if (what & CURL_POLL_IN)
+        event.events |= EPOLLIN;
+    if (what & CURL_POLL_OUT)
+        event.events |= EPOLLOUT;
+    int first = known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    int second = known ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+    if (epoll_ctl (client->epoll, first, fd, &event) != 0)
+        epoll_ctl (client->epoll, second, fd, &event);
+    if (!known)
+        curl_multi_assign (client->multi, fd, client);
+    return 0;
+}
+
+static int on_timer (CURLM *multi, long timeout_ms, void *context)
+{
+    (void) multi;
+    struct http_client *client = context;
+    client->timer_at_ms = timeout_ms < 0 ? 0 : now_ms () + (uint64_t) timeout_ms;
+    return 0;
+}
+
+/*  A connection stands, and the request is about to go out on it. */
+static int on_sending (void *context, char *remote, char *local, int remote_port, int local_port)
+{
+    (void) remote;
+    (void) local;
+    (void) remote_port;
+    (void) local_port;
+    struct slot *slot = context;
+    assert (slot->request);
+    if (slot->sent)
+        return slot->request->method == METHOD_GET ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+    slot->sent = slot->sent_due = true;
+    return CURL_PREREQFUNC_OK;
+}
+
+/*  curl asks for more of the body. */
+static size_t on_read (char *bytes, size_t one, size_t size, void *context)
+{
+    (void) one;
+    struct slot *slot = context;
+    const struct request *request = slot->request;
+    size_t left = request->body_size - slot->body_sent;
+    if (size > left)
+        size = left;
+    if (size > 0)
+        memcpy (bytes, request->body + slot->body_sent, size);
+    slot->body_sent += size;
+    return size;
+}
+
+/*  A line of the header. */
+static size_t on_header (char *bytes, size_t one, size_t size, void *context)
+{
+    (void) bytes;
+    (void) one;
+    struct slot *slot = context;
+    slot->headers_size += size;
+    if (slot->headers_size <= HEADERS_SIZE_MAX)
+        return size;
+    slot->too_large = true;
+    return 0;
+}
+
+/*  A piece of the reply. What is not JSON is still read to its end, so that
+    the status counts and the connection can be used again. */
+static size_t on_reply (char *bytes, size_t one, size_t size, void *context)
+{
+    (void) one;
+    struct slot *slot = context;
+    slot->reply_size += size;
+    if (slot->reply_size > REPLY_BYTES_MAX)
+        slot->too_large = true;
+    else if (!json_reader_feed (slot->reader, bytes, size))
+        slot->too_large = json_reader_too_large (slot->reader);
+    return slot->too_large ? 0 : size;
+}
+
+/*  ---- slots -------------------------------------------------------------- */
+
+/*  Options that are the same for every request. */
+static void slot_options (struct slot *slot)
+{
+    CURL *easy = slot->easy;
+    curl_easy_setopt (easy, CURLOPT_PRIVATE, slot);
+    curl_easy_setopt (easy, CURLOPT_ERRORBUFFER, slot->error);
+    curl_easy_setopt (easy, CURLOPT_NOSIGNAL, 1L);
+    /*  A name that does not resolve must not hold up the thread that gives up on it. */
+    curl_easy_setopt (easy, CURLOPT_QUICK_EXIT, 1L);
+    curl_easy_setopt (easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt (easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt (easy, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt (easy, CURLOPT_PATH_AS_IS, 1L);
+    /*  URLs hold secrets: they go to the service and to nobody between. */
+    curl_easy_setopt (easy, CURLOPT_PROXY, "");
+    curl_easy_setopt (easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+    curl_easy_setopt (easy, CURLOPT_USERAGENT, "guerdon/" GUERDON_VERSION);
+    curl_easy_setopt (easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t) REPLY_BYTES_MAX);
+    curl_easy_setopt (easy, CURLOPT_PREREQFUNCTION, on_sending);
+    curl_easy_setopt (easy, CURLOPT_PREREQDATA, slot);
+    curl_easy_setopt (easy, CURLOPT_READFUNCTION, on_read);
+    curl_easy_setopt (easy, CURLOPT_READDATA, slot);
+    curl_easy_setopt (easy, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt (easy, CURLOPT_HEADERDATA, slot);
+    curl_easy_setopt (easy, CURLOPT_WRITEFUNCTION, on_reply);
+    curl_easy_setopt (easy, CURLOPT_WRITEDATA, slot);
+    /*  OpenSSL's own name for it. */
+    const char *trusted = getenv ("SSL_CERT_FILE");
+    if (trusted && *trusted)
+        curl_easy_setopt (easy, CURLOPT_CAINFO, trusted);
+}
+
+/*  Makes what a slot needs, the first time. */
+static bool slot_ready (struct slot *slot)
+{
+    if (!slot->reader)
+        slot->reader = json_reader_new (REPLY_SIZE_MAX);
+    if (!slot->reader || slot->easy)
+        return slot->reader != NULL;
+    slot->easy = curl_easy_init ();
+    if (slot->easy)
+        slot_options (slot);
+    return slot->easy != NULL;
+}
+
+/*  Options of this request. */
+static bool slot_aim (struct slot *slot, uint64_t now)
+{
+    CURL *easy = slot->easy;
+    const struct request *request = slot->request;
+    uint64_t waited = now - request->started_ms;
+    long left_ms = waited < request->timeout_ms ? (long) (request->timeout_ms - waited) : 1;
+    long connect_ms = left_ms < CONNECT_TIMEOUT_MS_MAX ? left_ms : CONNECT_TIMEOUT_MS_MAX;
+    curl_easy_setopt (easy, CURLOPT_TIMEOUT_MS, left_ms);
+    curl_easy_setopt (easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
+    if (request->method == METHOD_POST) {
+        curl_easy_setopt (easy, CURLOPT_POST, 1L);
+        curl_easy_setopt (easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_size);
+        curl_easy_setopt (easy, CURLOPT_HTTPHEADER, slot->client->post_headers);
+    } else {
+        curl_easy_setopt (easy, CURLOPT_HTTPGET, 1L);
+        curl_easy_setopt (easy, CURLOPT_HTTPHEADER, slot->client->get_headers);
+    }
+    return curl_easy_setopt (easy, CURLOPT_URL, request->url) == CURLE_OK;
+}
+
+/*  Frees a slot for the next request. */
+static void slot_release (struct slot *slot)
+{
+    if (slot->attached)
+        curl_multi_remove_handle (slot->client->multi, slot->easy);
+    if (slot->request)
+        slot->request->slot = NULL;
+    slot->request = NULL;
+    slot->attached = slot->sent = slot->sent_due = slot->too_large = false;
+    slot->headers_size = slot->reply_size = slot->body_sent = 0;
+    slot->error[0] = '\0';
+    if (slot->reader)
+        json_reader_reset (slot->reader);
+}
+
+static struct slot *slot_free (struct http_client *client)
+{
+    for (unsigned i = 0; i < client->slots_max; i++) {
+        if (!client->slots[i].request)
+            return &client->slots[i];
+    }
+    return NULL;
+}
+
+/*  Sends queued requests as far as there are connections. */
+static void launch (struct http_client *client)
+{
+    uint64_t now = now_ms ();
+    struct slot *slot;
+    while (client->queued.first && (slot = slot_free (client)) != NULL) {
+        struct request *request = list_pop (&client->queued);
+        slot->request = request;
+        request->slot = slot;
+        slot->attached = slot_ready (slot) && slot_aim (slot, now) &&
+                         curl_multi_add_handle (client->multi, slot->easy) == CURLM_OK;
+        if (slot->attached)
+            continue;
+        slot_release (slot);
+        request_fail (client, request, "out of memory");
+    }
+}
+
+/*  ---- how a request ended ------------------------------------------------ */
+
+static enum http_outcome outcome_of (const struct slot *slot, CURLcode code)
+{
+    if (code == CURLE_OK)
+        return HTTP_ANSWERED;
+    if (slot->too_large || code == CURLE_FILESIZE_EXCEEDED)
+        return HTTP_TOO_LARGE;
+    if (!slot->sent)
+        return HTTP_UNREACHED;
+    return code == CURLE_OPERATION_TIMEDOUT ? HTTP_TIMEOUT : HTTP_BROKEN;
+}
+
+/*  What curl's codes mean to people. None of these texts holds a URL. */
+static const struct {
+    CURLcode code;
+    const char *text;
+} code_reasons[] = {
+    { CURLE_COULDNT_RESOLVE_HOST, "the host name cannot be resolved" },
+    { CURLE_URL_MALFORMAT, "the address is malformed" },
+    { CURLE_UNSUPPORTED_PROTOCOL, "this is not HTTP/1" },
+    { CURLE_WEIRD_SERVER_REPLY, "the reply is not HTTP" },
+    { CURLE_GOT_NOTHING, "the connection was closed without a reply" },
+    { CURLE_SEND_FAIL_REWIND, "the connection was closed without a reply" },
+    { CURLE_ABORTED_BY_CALLBACK, "the connection was closed without a reply" },
+    { CURLE_PARTIAL_FILE, "the reply ended early" },
+    { CURLE_SEND_ERROR, "the connection broke while the request was sent" },
+    { CURLE_RECV_ERROR, "the connection broke while the reply was read" },
+    { CURLE_SSL_CACERT_BADFILE, "TLS: the file of trusted certificates cannot be read" },
+    { CURLE_OUT_OF_MEMORY, "out of memory" },
+};
+
+/*  Reasons that need more than the code. */
+static bool reason_special (struct slot *slot, CURLcode code)
+{
+    struct request *request = slot->request;
+    char *out = request->reason;
+    size_t size = sizeof request->reason;
+    if (request->answer.outcome == HTTP_TOO_LARGE)
+        reason_set (request, "the reply is too large");
+    else if (code == CURLE_OPERATION_TIMEDOUT)
+        snprintf (out, size, slot->sent ? "no whole reply within %u ms" : "no connection within %u ms",
+                  (unsigned) request->answer.elapsed_ms);
+    else if (code == CURLE_COULDNT_CONNECT) {
+        long error = 0;
+        curl_easy_getinfo (slot->easy, CURLINFO_OS_ERRNO, &error);
+        snprintf (out, size, "cannot connect: %s", error ? strerror ((int) error) : "no address answers");
+    } else if (code == CURLE_PEER_FAILED_VERIFICATION)
+        snprintf (out, size, "TLS: the certificate is not trusted (%.200s)", slot->error);
+    else if (code == CURLE_SSL_CONNECT_ERROR)
+        snprintf (out, size, "TLS: %.240s", slot->error);
+    else
+        return false;
+    return true;
+}
+
+static void reason_fill (struct slot *slot, CURLcode code)
+{
+    if (code == CURLE_OK) {
+        slot->request->reason[0] = '\0';
+        return;
+    }
+    if (reason_special (slot, code))
+        return;
+    for (size_t i = 0; i < sizeof code_reasons / sizeof *code_reasons; i++) {
+        if (code_reasons[i].code == code) {
+            reason_set (slot->request, code_reasons[i].text);
+            return;
+        }
+    }
+    reason_set (slot->request, curl_easy_strerror (code));
+}
+
+/*  The body as far as it may be used: all of a reply that came, and the whole
+    elements of a page that broke off, when its status was a good one. */
+static void body_fill (struct slot *slot, struct http_answer *answer, long status)
+{
+    answer->body_state = BODY_NONE;
+    answer->body = NO_RAW;
+    bool good = status >= 200 && status <= 299;
+    if (answer->outcome != HTTP_ANSWERED && !good)
+        return;
+    answer->body_state = json_reader_finish (slot->reader, &answer->body);
+}
+
+/*  Notes how a request ended. It keeps its slot until it is delivered, because
+    its body lies there. */
+static void settle (struct slot *slot, CURLcode code)
+{
+    struct request *request = slot->request;
+    struct http_client *client = slot->client;
+    curl_multi_remove_handle (client->multi, slot->easy);
+    slot->attached = false;
+    long status = 0;
+    curl_off_t seconds = 0;
+    curl_easy_getinfo (slot->easy, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo (slot->easy, CURLINFO_RETRY_AFTER, &seconds);
+    if (seconds < 0)
+        seconds = 0;
+    if (seconds > RETRY_AFTER_SECONDS_MAX)
+        seconds = RETRY_AFTER_SECONDS_MAX;
+    struct http_answer *answer = &request->answer;
+    *answer = (struct http_answer){ .request = request->id,
+                                    .outcome = outcome_of (slot, code),
+                                    .elapsed_ms = now_ms () - request->started_ms,
+                                    .retry_after_ms = (uint64_t) seconds * 1000 };
+    bool answered = answer->outcome == HTTP_ANSWERED;
+    answer->status = answered && status > 0 && status <= 999 ? (uint64_t) status : 0;
+    body_fill (slot, answer, status);
+    reason_fill (slot, code);
+    list_push (&client->done, request);
+}
+
+/*  ---- delivering --------------------------------------------------------- */
+
+static void deliver_sent (struct http_client *client, struct slot *slot)
+{
+    slot->sent_due = false;
+    struct message message = { .id = MESSAGE_HTTP_SENT,
+                               .trace = slot->request->trace,
+                               .http_sent = { .request = slot->request->id } };
+    client->deliver (client->context, &message);
+}
+
+/*  Delivers one answer, unless the receiver cancels the request when it hears
+    that it was sent. */
+static void deliver_answer (struct http_client *client, struct request *request)
+{
+    client->delivering = request;
+    client->delivering_cancelled = false;
+    if (request->slot && request->slot->sent_due)
+        deliver_sent (client, request->slot);
+    client->delivering = NULL;
+    struct message message = { .id = MESSAGE_HTTP_ANSWER,
+                               .trace = request->trace,
+                               .http_answer = request->answer };
+    message.http_answer.reason = text_of (request->reason);
+    if (!client->delivering_cancelled)
+        client->deliver (client->context, &message);
+    if (request->slot)
+        slot_release (request->slot);
+    request_drop (client, request);
+}
+
+/*  Delivers what there is now; what the receiver causes meanwhile waits for
+    the next time. */
+static void deliver_all (struct http_client *client)
+{
+    for (unsigned i = 0; i < client->slots_max; i++) {
+        struct slot *slot = &client->slots[i];
+        if (slot->sent_due && slot->attached)
+            deliver_sent (client, slot);
+    }
+    unsigned count = client->done.count;
+    struct request *request;
+    while (count-- > 0 && (request = list_pop (&client->done)) != NULL)
+        deliver_answer (client, request);
+}
+
+/*  ---- the client --------------------------------------------------------- */
+
+bool http_client_global_init (void)
+{
+    /*  A TLS connection that the service closed must not end the process. */
+    signal (SIGPIPE, SIG_IGN);
+    return curl_global_init (CURL_GLOBAL_DEFAULT) == CURLE_OK;
+}
+
+static char *encode_secret (struct text secret)
+{
+    size_t capacity = (size_t) secret.size * 3 + 1;
+    char *encoded = malloc (capacity);
+    if (!encoded)
+        return NULL;
+    struct builder builder;
+    builder_init (&builder, encoded, capacity);
+    builder_percent (&builder, secret);
+    assert (!builder.overflow);
+    return encoded;
+}
+
+/*  Makes a list of headers; NULL when out of memory. */
+static struct curl_slist *header_list (bool post)
+{
+    /*  An empty Expect keeps curl from waiting for "100 Continue". */
+    static const char *const headers[] = { "Accept: application/json", "Content-Type: application/json",
+                                           "Expect:" };
+    struct curl_slist *list = NULL;
+    for (size_t i = 0; i < (post ? 3 : 1); i++) {
+        struct curl_slist *longer = curl_slist_append (list, headers[i]);
+        if (!longer) {
+            curl_slist_free_all (list);
+            return NULL;
+        }
+        list = longer;
+    }
+    return list;
+}
+
+static void multi_options (struct http_client *client)
+{
+    long connections = (long) client->slots_max;
+    curl_multi_setopt (client->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+    curl_multi_setopt (client->multi, CURLMOPT_SOCKETDATA, client);
+    curl_multi_setopt (client->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+    curl_multi_setopt (client->multi, CURLMOPT_TIMERDATA, client);
+    curl_multi_setopt (client->multi, CURLMOPT_PIPELINING, (long) CURLPIPE_NOTHING);
+    curl_multi_setopt (client->multi, CURLMOPT_MAX_HOST_CONNECTIONS, connections);
+    curl_multi_setopt (client->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, connections);
+    /*  Fewer than are in use would close and open them all the time. */
+    curl_multi_setopt (client->multi, CURLMOPT_MAXCONNECTS, connections);
+}
+
+struct http_client *http_client_new (const struct http_target *target, unsigned connections_max,
+                                     http_client_deliver *deliver, void *context, char *reason,
+                                     size_t reason_size)
+{
+    assert (target && target->base && target->secret && deliver && reason);
+    assert (connections_max > 0 && connections_max <= CONNECTIONS_MAX);
+    struct http_client *client = calloc (1, sizeof *client + connections_max * sizeof (struct slot));
+    if (!client) {
+        snprintf (reason, reason_size, "HTTP client: out of memory");
+        return NULL;
+    }
+    client->target = *target;
+    client->secret = text_of (target->secret);
+    client->deliver = deliver;
+    client->context = context;
+    client->slots_max = connections_max;
+    for (unsigned i = 0; i < connections_max; i++)
+        client->slots[i].client = client;
+    list_init (&client->held);
+    list_init (&client->queued);
+    list_init (&client->done);
+    list_init (&client->spare);
+    client->epoll = epoll_create1 (EPOLL_CLOEXEC);
+    int error = client->epoll < 0 ? errno : ENOMEM;
+    client->multi = curl_multi_init ();
+    client->secret_encoded = encode_secret (client->secret);
+    client->get_headers = header_list (false);
+    client->post_headers = header_list (true);
+    if (client->epoll < 0 || !client->multi || !client->secret_encoded || !client->get_headers ||
+        !client->post_headers) {
+        snprintf (reason, reason_size, "HTTP client: %s", strerror (error));
+        http_client_destroy (&client);
+        return NULL;
+    }
+    multi_options (client);
+    return client;
+}
+
+/*  Frees a list and its requests. */
+static void list_destroy (struct request_list *list)
+{
+    struct request *request;
+    while ((request = list_pop (list)) != NULL) {
+        request_wipe (request, 0);
+        free (request);
+    }
+}
+
+void http_client_destroy (struct http_client **self)
+{
+    assert (self);
+    struct http_client *client = *self;
+    if (!client)
+        return;
+    assert (!client->working);
+    for (unsigned i = 0; i < client->slots_max; i++) {
+        struct slot *slot = &client->slots[i];
+        /*  One that is done is in its list as well. */
+        struct request *request = slot->attached ? slot->request : NULL;
+        slot_release (slot);
+        if (request)
+            list_push (&client->spare, request);
+        if (slot->easy)
+            curl_easy_cleanup (slot->easy);
+        json_reader_destroy (&slot->reader);
+    }
+    list_destroy (&client->held);
+    list_destroy (&client->queued);
+    list_destroy (&client->done);
+    list_destroy (&client->spare);
+    if (client->multi)
+        curl_multi_cleanup (client->multi);
+    if (client->epoll >= 0)
+        close (client->epoll);
+    curl_slist_free_all (client->get_headers);
+    curl_slist_free_all (client->post_headers);
+    if (client->secret_encoded)
+        explicit_bzero (client->secret_encoded, strlen (client->secret_encoded));
+    free (client->secret_encoded);
+    free (client);
+    *self = NULL;
+}
+
+void http_client_put (struct http_client *client, const struct message *message)
+{
+    assert (client && message && message->id == MESSAGE_HTTP_REQUEST);
+    assert (message->http_request.service == client->target.service);
+    struct request *request = request_take (client);
+    const char *wrong = request_fill (client, request, message);
+    if (!wrong && client->in_flight > REQUESTS_MAX)
+        wrong = "too many requests under way";
+    if (wrong)
+        request_fail (client, request, wrong);
+    else
+        list_push (&client->held, request);
+}
+
+void http_client_cancel (struct http_client *client, uint64_t id)
+{
+    assert (client);
+    if (client->delivering && client->delivering->id == id) {
+        client->delivering_cancelled = true;
+        return;
+    }
+    struct request *request = list_take (&client->held, id);
+    if (!request)
+        request = list_take (&client->queued, id);
+    if (!request)
+        request = list_take (&client->done, id);
+    for (unsigned i = 0; !request && i < client->slots_max; i++) {
+        struct slot *slot = &client->slots[i];
+        if (slot->attached && slot->request->id == id)
+            request = slot->request;
+    }
+    if (!request)
+        return;
+    if (request->slot)
+        slot_release (request->slot);
+    request_drop (client, request);
+}
+
+void http_client_start (struct http_client *client)
+{
+    assert (client);
+    if (!client->held.first)
+        return;
+    uint64_t now = now_ms ();
+    struct request *request;
+    while ((request = list_pop (&client->held)) != NULL) {
+        request->started_ms = now;
+        uint64_t due = now + request->timeout_ms;
+        if (!client->queued.first || due < client->queue_due_ms)
+            client->queue_due_ms = due;
+        list_push (&client->queued, request);
+    }
+    launch (client);
+}
+
+int http_client_fd (const struct http_client *client)
+{
+    assert (client);
+    return client->epoll;
+}
+
+long http_client_wait_ms (const struct http_client *client)
+{
+    assert (client);
+    if (client->done.first)
+        return 0;
+    uint64_t due = client->timer_at_ms;
+    if (client->queued.first && (due == 0 || client->queue_due_ms < due))
+        due = client->queue_due_ms;
+    if (due == 0)
+        return -1;
+    uint64_t now = now_ms ();
+    return due > now ? (long) (due - now) : 0;
+}
+
+/*  Gives up on queued requests that have waited for their whole time. */
+static void expire (struct http_client *client)
+{
+    uint64_t now = now_ms ();
+    if (!client->queued.first || now < client->queue_due_ms)
+        return;
+    client->queue_due_ms = UINT64_MAX;
+    for (unsigned count = client->queued.count; count > 0; count--) {
+        struct request *request = list_pop (&client->queued);
+        uint64_t due = request->started_ms + request->timeout_ms;
+        if (due <= now) {
+            request_fail (client, request, "no connection was free in time");
+            request->answer.elapsed_ms = now - request->started_ms;
+            continue;
+        }
+        if (due < client->queue_due_ms)
+            client->queue_due_ms = due;
+        list_push (&client->queued, request);
+    }
+}
+
+/*  Tells curl what happened on its descriptors, and that time passed. */
+static void drive (struct http_client *client)
+{
+    struct epoll_event events[EVENTS_MAX];
+    int running;
+    int count = epoll_wait (client->epoll, events, EVENTS_MAX, 0);
+    for (int i = 0; i < count; i++) {
+        int what = 0;
+        if (events[i].events & EPOLLIN)
+            what |= CURL_CSELECT_IN;
+        if (events[i].events & EPOLLOUT)
+            what |= CURL_CSELECT_OUT;
+        if (events[i].events & (EPOLLERR | EPOLLHUP))
+            what |= CURL_CSELECT_ERR;
+        curl_multi_socket_action (client->multi, events[i].data.fd, what, &running);
+    }
+    if (client->timer_at_ms == 0 || now_ms () < client->timer_at_ms)
+        return;
+    client->timer_at_ms = 0;
+    curl_multi_socket_action (client->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+}
+
+void http_client_work (struct http_client *client)
+{
+    assert (client && !client->working);
+    client->working = true;
+    drive (client);
+    CURLMsg *ended;
+    int left;
+    while ((ended = curl_multi_info_read (client->multi, &left)) != NULL) {
+        if (ended->msg != CURLMSG_DONE)
+            continue;
+        CURLcode code = ended->data.result;
+        struct slot *slot = NULL;
+        curl_easy_getinfo (ended->easy_handle, CURLINFO_PRIVATE, (char **) &slot);
+        assert (slot && slot->attached);
+        settle (slot, code);
+    }
+    expire (client);
+    deliver_all (client);
+    launch (client);
+    client->working = false;
+}
+
+unsigned http_client_in_flight (const struct http_client *client)
+{
+    assert (client);
+    return client->in_flight;
+}
