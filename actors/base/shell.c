@@ -92,8 +92,8 @@ static void put_datagram (struct shell *self, const struct message *message)
 static void put_record (struct shell *self, const struct message *message)
 {
     const struct journal_port *port = &self->options.journal;
-    if (port->journal && !port->append (port->journal, message))
-        self->uncommitted = true;
+    if (port->journal)
+        port->append (port->journal, message);
 }
 
 static void put_health_report (struct shell *self, const struct message *message)
@@ -145,7 +145,8 @@ static void put_local (struct shell *self, const struct message *message)
         self->options.notify (self->options.notify_context, self->options.spec->role, MESSAGE_DRAINED);
         break;
     default:
-        assert (!"a core put a message that no shell takes");
+        log_say (self->name, LOG_FATAL, "bug: the core put a message %d that no shell takes", (int) message->id);
+        abort ();
     }
 }
 
@@ -249,8 +250,10 @@ static void hand_over_frames (struct shell *self)
 static void hand_over_orders (struct shell *self)
 {
     uint64_t ignored;
-    if (read (self->order_fd, &ignored, sizeof ignored) < 0 && atomic_load (&self->order) == ORDER_NONE)
+    if (atomic_load (&self->order) == ORDER_NONE)
         return;
+    if (read (self->order_fd, &ignored, sizeof ignored) < 0)
+        return;  /* seen already */
     if (atomic_load (&self->order) == ORDER_DRAIN && !self->drain_handed) {
         self->drain_handed = true;
         hand_over_plain (self, MESSAGE_DRAIN);

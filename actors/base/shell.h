@@ -12,12 +12,13 @@
 #include "actors/base/monitor.h"
 #include "include/actor.h"
 
-/*  Where REMEMBER goes. Both functions return false when the disk refuses; the
-    shell then holds the turn back and tries to commit again. Called from the
-    actor's thread only. */
+/*  Where REMEMBER goes. `append` takes a record into the open transaction;
+    `commit` makes everything appended durable. It returns false when the disk
+    refuses, and keeps what was appended; the shell then holds the turn back,
+    takes nothing new, and tries again. Called from the actor's thread only. */
 struct journal_port {
     void *journal;
-    bool (*append) (void *journal, const struct message *record);
+    void (*append) (void *journal, const struct message *record);
     bool (*commit) (void *journal);
 };
 

@@ -1,0 +1,342 @@
+/*  command_run.c - guerdon run: all actors, until a signal.
+
+    The main thread opens everything, starts the actors, and then waits for
+    signals and for what the actors have to say. SIGTERM or SIGINT drains them
+    in the order of the flow; a second one ends at once.
+*/
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "actors/base/log.h"
+#include "actors/base/resident.h"
+#include "actors/base/shell.h"
+#include "actors/base/status.h"
+#include "actors/sandbox/sandbox.h"
+#include "bin/command.h"
+#include "bin/sandbox_env.h"
+#include "bin/topology.h"
+
+enum { ACTORS_MAX = 8, SANDBOX_POLL_TIMEOUT_MS = 5000, REASON_MAX = 512, TRIM_AFTER_MS = 300 };
+
+static const char self_name[] = "guerdon";
+
+static const char *const help =
+    "Runs the worker: all actors in one process, until SIGTERM or SIGINT, which finish what is under\n"
+    "way within DRAIN_SECONDS; a second signal ends at once.\n"
+    "With --sandbox the three services run inside too, and every unset variable gets a value that\n"
+    "fits them.\n"
+    "Exit codes: 0 ended by a signal, 1 could not run, 64 usage, 78 the configuration is wrong.";
+
+/*  Everything that is open while the process runs. */
+struct process {
+    struct config config;
+    struct monitor *monitor;
+    struct status *status;
+    struct sandbox *sandbox;
+    void *context;
+    struct shell *shells[ACTORS_MAX];  /* in the order of the topology */
+    int signals;                       /* signalfd */
+    int notices;                       /* eventfd: an actor has something to say */
+    atomic_bool drained[ACTORS_MAX];   /* by place in the topology */
+    atomic_bool rejected;              /* a service rejects the secret */
+};
+
+/*  ---- opening ------------------------------------------------------------ */
+
+static int fail (const char *what, const char *reason)
+{
+    log_say (self_name, LOG_FATAL, "%s: %s", what, reason);
+    fprintf (stderr, "guerdon run: %s: %s\n", what, reason);
+    return EXIT_FAILED;
+}
+
+/*  Called on an actor's thread. */
+static void on_notice (void *context, enum role role, enum message_id what)
+{
+    struct process *self = context;
+    uint64_t one = 1;
+    for (unsigned i = 0; i < topology_count; i++)
+        if (what == MESSAGE_DRAINED && topology[i].spec->role == role)
+            atomic_store (&self->drained[i], true);
+    if (what == MESSAGE_HEALTH)
+        atomic_store (&self->rejected, true);
+    if (write (self->notices, &one, sizeof one) < 0)
+        return;  /* the counter is full: the main thread is awake anyway */
+}
+
+/*  Signals arrive as a descriptor; every thread started later has them blocked
+    too. */
+static bool open_signals (struct process *self)
+{
+    sigset_t set;
+    sigemptyset (&set);
+    sigaddset (&set, SIGINT);
+    sigaddset (&set, SIGTERM);
+    if (pthread_sigmask (SIG_BLOCK, &set, NULL) != 0 || signal (SIGPIPE, SIG_IGN) == SIG_ERR)
+        return false;
+    self->signals = signalfd (-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    self->notices = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return self->signals >= 0 && self->notices >= 0;
+}
+
+/*  Makes a directory with its parents, 0700 where it makes one. */
+static bool make_directory (const char *path)
+{
+    char part[4096];
+    size_t size = strlen (path);
+    if (size >= sizeof part) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    for (size_t i = 1; i <= size; i++) {
+        if (path[i] != '/' && path[i] != '\0')
+            continue;
+        memcpy (part, path, i);
+        part[i] = '\0';
+        if (mkdir (part, 0700) != 0 && errno != EEXIST)
+            return false;
+    }
+    return true;
+}
+
+static int open_sandbox (struct process *self)
+{
+    struct config *config = &self->config;
+    char reason[REASON_MAX];
+    if (!make_directory (config->state_dir)) {
+        snprintf (reason, sizeof reason, "%s: %s", config->state_dir, strerror (errno));
+        return fail ("STATE_DIR", reason);
+    }
+    const struct sandbox_options options = {
+        .state_dir = config->state_dir,
+        .api_secret = config->api_secret,
+        .app_1_name = config->settings.app_1_name,
+        .port = config->sandbox_port,
+        .poll_timeout_ms = SANDBOX_POLL_TIMEOUT_MS,
+    };
+    self->sandbox = sandbox_new (&options, reason, sizeof reason);
+    if (!self->sandbox)
+        return fail ("the sandbox (SANDBOX_PORT, STATE_DIR)", reason);
+    config_use_sandbox (config, sandbox_port (self->sandbox));
+    if (!sandbox_env_write (config, sandbox_port (self->sandbox), reason, sizeof reason))
+        return fail ("the sandbox's configuration", reason);
+    log_say (self_name, LOG_INFO, "sandbox: events, usermeta and virtualcurrency at http://127.0.0.1:%u, data in %s",
+             (unsigned) sandbox_port (self->sandbox), config->state_dir);
+    return EXIT_OK;
+}
+
+static int open_status (struct process *self)
+{
+    char reason[REASON_MAX];
+    self->status = status_new (self->config.host, self->config.port, self->monitor, reason, sizeof reason);
+    if (!self->status)
+        return fail ("the status server (HOST, PORT)", reason);
+    log_say (self_name, LOG_INFO, "status at http://%s:%u: /about /ping/:token /health /ready /metrics",
+             self->config.host, (unsigned) status_port (self->status));
+    return EXIT_OK;
+}
+
+static int open_actors (struct process *self)
+{
+    char reason[REASON_MAX];
+    assert (topology_count <= ACTORS_MAX);
+    self->context = bus_context_new ();
+    if (!self->context)
+        return fail ("the bus", strerror (errno));
+    for (unsigned i = 0; i < topology_count; i++) {
+        const struct actor_spec *spec = topology[i].spec;
+        const struct shell_options options = {
+            .spec = spec,
+            .settings = &self->config.settings,
+            .bus = topology_bus (&topology[i], self->context, &self->config.settings),
+            .target = config_target (&self->config, spec->service),
+            .statsd_host = self->config.statsd_host,
+            .statsd_port = self->config.statsd_port,
+            .monitor = self->monitor,
+            .notify = on_notice,
+            .notify_context = self,
+        };
+        self->shells[i] = shell_new (&options, reason, sizeof reason);
+        if (!self->shells[i])
+            return fail (role_name (spec->role), reason);
+    }
+    for (unsigned i = 0; i < topology_count; i++)
+        if (!shell_start (self->shells[i]))
+            return fail (role_name (topology[i].spec->role), "no thread");
+    return EXIT_OK;
+}
+
+static void say_what_runs (const struct config *config)
+{
+    const struct settings *settings = &config->settings;
+    log_say (self_name, LOG_INFO, "version " GUERDON_VERSION ": a player of %s who logs in to %s gets %lld %s (%s)",
+             settings->app_1_name, settings->app_2_name, (long long) settings->reward_amount,
+             settings->reward_currency, settings->reward_id);
+    log_say (self_name, LOG_INFO, "marker, auth and reward are all at %s: usermeta %s, virtualcurrency %s; events %s",
+             settings->app_1_name, config->services[SERVICE_USERMETA].base,
+             config->services[SERVICE_CURRENCY].base, config->services[SERVICE_EVENTS].base);
+}
+
+static int open_all (struct process *self)
+{
+    if (!open_signals (self))
+        return fail ("signals", strerror (errno));
+    self->monitor = monitor_new ();
+    if (!self->monitor || !http_client_global_init ())
+        return fail ("start", "out of memory");
+    int code = open_status (self);
+    if (code == EXIT_OK && self->config.sandbox)
+        code = open_sandbox (self);
+    if (code != EXIT_OK)
+        return code;
+    say_what_runs (&self->config);
+    return open_actors (self);
+}
+
+static void close_all (struct process *self)
+{
+    status_destroy (&self->status);
+    for (unsigned i = 0; i < topology_count; i++)
+        shell_destroy (&self->shells[i]);
+    if (self->context)
+        bus_context_destroy (&self->context);
+    sandbox_destroy (&self->sandbox);
+    monitor_destroy (&self->monitor);
+    if (self->signals >= 0)
+        close (self->signals);
+    if (self->notices >= 0)
+        close (self->notices);
+}
+
+/*  ---- running and ending ------------------------------------------------- */
+
+static uint64_t steady_ms (void)
+{
+    struct timespec now;
+    clock_gettime (CLOCK_MONOTONIC, &now);
+    return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
+}
+
+/*  Waits for a signal, a notice, or the time in ms (-1: for ever); true for a
+    signal. */
+static bool wait_for_news (struct process *self, int timeout_ms)
+{
+    struct pollfd items[2] = { { .fd = self->signals, .events = POLLIN },
+                               { .fd = self->notices, .events = POLLIN } };
+    if (poll (items, 2, timeout_ms) <= 0)
+        return false;
+    uint64_t count;
+    if (items[1].revents && read (self->notices, &count, sizeof count) < 0)
+        return false;
+    struct signalfd_siginfo info;
+    return items[0].revents && read (self->signals, &info, sizeof info) == sizeof info;
+}
+
+/*  Until a signal comes, or a service rejects the secret (false). Once it is
+    ready and quiet, the pages that only the start needed are given back. */
+static bool run_until_signal (struct process *self)
+{
+    bool trimmed = false;
+    for (;;) {
+        if (atomic_load (&self->rejected))
+            return false;
+        if (wait_for_news (self, trimmed ? -1 : TRIM_AFTER_MS))
+            return true;
+        if (!trimmed && monitor_ready (self->monitor)) {
+            resident_trim ();
+            trimmed = true;
+        }
+    }
+}
+
+/*  Drains one actor; false when the time is over. A second signal ends the
+    process on the spot. */
+static bool drain_actor (struct process *self, unsigned index, uint64_t deadline_ms)
+{
+    shell_drain (self->shells[index]);
+    while (!atomic_load (&self->drained[index])) {
+        uint64_t now_ms = steady_ms ();
+        if (now_ms >= deadline_ms)
+            return false;
+        uint64_t left_ms = deadline_ms - now_ms;
+        if (wait_for_news (self, left_ms > 1000 ? 1000 : (int) left_ms)) {
+            log_say (self_name, LOG_WARN, "second signal: ending at once; what is unfinished will come again");
+            _exit (EXIT_FAILED);
+        }
+    }
+    return true;
+}
+
+static void drain (struct process *self)
+{
+    uint64_t deadline_ms = steady_ms () + (uint64_t) self->config.drain_seconds * 1000;
+    log_say (self_name, LOG_INFO, "signal: taking nothing new, finishing what is under way within %u s",
+             self->config.drain_seconds);
+    monitor_drain (self->monitor);
+    for (unsigned i = 0; i < topology_count; i++) {
+        if (drain_actor (self, i, deadline_ms))
+            continue;
+        log_say (self_name, LOG_WARN,
+                 "%s did not finish within DRAIN_SECONDS: what is not acknowledged will come again",
+                 role_name (topology[i].spec->role));
+    }
+}
+
+static int run (struct process *self)
+{
+    int code = open_all (self);
+    if (code == EXIT_OK) {
+        if (run_until_signal (self))
+            drain (self);
+        else
+            code = EXIT_CONFIG;
+    }
+    if (code == EXIT_CONFIG)
+        fprintf (stderr, "guerdon run: API_SECRET is rejected by a service: expected the secret that all three "
+                         "services share; see the log for which\n");
+    close_all (self);
+    if (code == EXIT_OK)
+        log_say (self_name, LOG_INFO, "ended");
+    return code;
+}
+
+int command_run (int argc, char **argv)
+{
+    struct config_request request = { 0 };
+    const struct command_option options[] = {
+        { "sandbox", NULL, "run the three services inside, for development", NULL, &request.sandbox },
+        { "env-file", "FILE", "read variables that the environment does not set from FILE",
+          &request.env_file, NULL },
+    };
+    const struct command_syntax syntax = { "run",   NULL,    help,
+                                           options, sizeof options / sizeof *options, NULL };
+    int code = EXIT_OK;
+    if (!command_parse (&syntax, argc, argv, &code))
+        return code;
+    struct process *self = calloc (1, sizeof *self);
+    if (!self)
+        return EXIT_FAILED;
+    self->signals = -1;
+    self->notices = -1;
+    if (command_configure (&self->config, &request)) {
+        log_open (self->config.log_level, self->config.log_format);
+        code = run (self);
+    } else {
+        code = EXIT_CONFIG;
+    }
+    config_destroy (&self->config);
+    free (self);
+    return code;
+}
