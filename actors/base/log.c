@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -17,13 +18,17 @@
 #include "proto/text.h"
 
 enum {
-    /*  The longest line: every byte of a message may become six of JSON. */
-    LINE_SIZE_MAX = 16384,
-    USER_SHOWN_MAX = 100,    /* bytes of a user id in a line */
-    ACTOR_SHOWN_MAX = 64,    /* bytes of an actor's name */
-    HOSTNAME_SIZE_MAX = 256, /* with its terminator; POSIX allows 255 */
+    /*  A pipe takes so much at once or not at all, so lines of several threads
+        do not mix. The bounds below add up to less. */
+    LINE_SIZE_MAX = 4096,
+    ESCAPED_SIZE_MAX = 2400, /* bytes of JSON that a message may become */
+    USER_SHOWN_MAX = 100,    /* bytes of a user id in a line, before escaping */
+    ACTOR_SHOWN_MAX = 32,    /* bytes of an actor's name */
+    HOSTNAME_SIZE_MAX = 65,  /* with its terminator; Linux allows 64 */
     ACTOR_COLUMN = 16        /* where text lines are aligned */
 };
+
+_Static_assert(LINE_SIZE_MAX <= PIPE_BUF, "a line is one write");
 
 /*  Set by log_open before there are threads; read-only after. */
 static struct {
@@ -91,11 +96,29 @@ static void add_json_byte (struct builder *line, unsigned char byte)
     }
 }
 
+/*  Appends the text escaped, until that takes ESCAPED_SIZE_MAX bytes; false
+    when it did not all fit. Never half a character. */
+static bool add_escaped (struct builder *line, struct text text)
+{
+    enum { CHARACTER_SIZE_MAX = 6 }; /* as JSON: four bytes of UTF-8, or \u00XX */
+    size_t start = line->size;
+    for (uint32_t i = 0; i < text.size; i++) {
+        unsigned char byte = (unsigned char) text.data[i];
+        bool begins = (byte & 0xC0) != 0x80;
+        if (begins && line->size - start + CHARACTER_SIZE_MAX > ESCAPED_SIZE_MAX) {
+            return false;
+        }
+        add_json_byte (line, byte);
+    }
+    return true;
+}
+
 /*  A JSON string of at most `max` bytes of the text. What is UTF-8 is given
     exactly; what is not, as it would be shown to people. */
 static void add_json (struct builder *line, struct text text, uint32_t max)
 {
-    char memory[LOG_SIZE_MAX * 6 + 8];
+    char memory[LOG_SIZE_MAX + 8];
+    assert (max < sizeof memory - 4);
     bool cut = text.size > max;
     if (text_is_utf8 (text)) {
         text = cut_utf8 (text, max);
@@ -107,9 +130,7 @@ static void add_json (struct builder *line, struct text text, uint32_t max)
         cut = false; /* builder_printable says so by itself */
     }
     builder_literal (line, "\"");
-    for (uint32_t i = 0; i < text.size; i++) {
-        add_json_byte (line, (unsigned char) text.data[i]);
-    }
+    cut = !add_escaped (line, text) || cut;
     builder_literal (line, cut ? "…\"" : "\"");
 }
 
@@ -282,9 +303,9 @@ void log_write (const char *actor, enum log_level level, struct about about, str
     struct timespec now;
     clock_gettime (CLOCK_REALTIME, &now);
 
-    char memory[1 + LINE_SIZE_MAX];
+    char memory[LINE_SIZE_MAX];
     struct builder line;
-    builder_init (&line, memory + 1, sizeof memory - 1);
+    builder_init (&line, memory + 1, sizeof memory - 1); /* room for write_line's newline */
     if (settings.format == LOG_FORMAT_JSON) {
         json_line (&line, &now, actor, level, about, text);
     } else {
