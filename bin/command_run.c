@@ -63,14 +63,14 @@ static int fail (const char *what, const char *reason)
 }
 
 /*  Called on an actor's thread. */
-static void on_notice (void *context, enum role role, enum message_id what)
+static void on_notice (void *context, enum role role, const struct message *message)
 {
     struct process *self = context;
     uint64_t one = 1;
     for (unsigned i = 0; i < topology_count; i++)
-        if (what == MESSAGE_DRAINED && topology[i].spec->role == role)
+        if (message->id == MESSAGE_DRAINED && topology[i].spec->role == role)
             atomic_store (&self->drained[i], true);
-    if (what == MESSAGE_HEALTH)
+    if (message->id == MESSAGE_HEALTH && message->health.state == SERVICE_REJECTS)
         atomic_store (&self->rejected, true);
     if (write (self->notices, &one, sizeof one) < 0)
         return;  /* the counter is full: the main thread is awake anyway */
@@ -244,21 +244,21 @@ static bool wait_for_news (struct process *self, int timeout_ms)
     return items[0].revents && read (self->signals, &info, sizeof info) == sizeof info;
 }
 
-/*  Until a signal comes, or a service rejects the secret (false). Once it is
-    ready and quiet, the pages that only the start needed are given back. */
+/*  Until a signal comes, or a service rejects the secret (false). When it is
+    ready, and once more when that has calmed down, the memory that only the
+    start needed is given back. */
 static bool run_until_signal (struct process *self)
 {
-    bool trimmed = false;
-    for (;;) {
-        if (atomic_load (&self->rejected))
-            return false;
-        if (wait_for_news (self, trimmed ? -1 : TRIM_AFTER_MS))
+    unsigned trims_left = 2;
+    while (!atomic_load (&self->rejected)) {
+        if (wait_for_news (self, trims_left == 1 ? TRIM_AFTER_MS : -1))
             return true;
-        if (!trimmed && monitor_ready (self->monitor)) {
+        if (trims_left && monitor_ready (self->monitor)) {
             resident_trim ();
-            trimmed = true;
+            trims_left--;
         }
     }
+    return false;
 }
 
 /*  Drains one actor; false when the time is over. A second signal ends the

@@ -26,10 +26,13 @@ static bool read_head (const char *line, struct mapping *mapping)
 {
     char access[8] = "";
     char path[8] = "";
-    int fields = sscanf (line, "%" SCNxPTR "-%" SCNxPTR " %4s %*s %*s %*s %7s", &mapping->from, &mapping->to,
-                         access, path);
+    uintptr_t from;
+    uintptr_t to;
+    int fields = sscanf (line, "%" SCNxPTR "-%" SCNxPTR " %4s %*s %*s %*s %7s", &from, &to, access, path);
     if (fields < 3)
         return false;
+    mapping->from = from;
+    mapping->to = to;
     mapping->clean_file = fields == 4 && access[0] == 'r' && access[1] == '-' && access[3] == 'p' &&
                           path[0] == '/';
     return true;

@@ -100,11 +100,10 @@ static void put_health_report (struct shell *self, const struct message *message
 {
     const struct health *health = &message->health;
     monitor_health (self->options.monitor, health->service, health->state, health->reason);
-    if (health->state == SERVICE_REJECTS) {
+    if (health->state == SERVICE_REJECTS)
         log_say (self->name, LOG_FATAL, "the %s service rejects API_SECRET: %.*s",
                  service_name (health->service), (int) health->reason.size, health->reason.data);
-        self->options.notify (self->options.notify_context, self->options.spec->role, MESSAGE_HEALTH);
-    }
+    self->options.notify (self->options.notify_context, self->options.spec->role, message);
 }
 
 static void put_local (struct shell *self, const struct message *message)
@@ -142,7 +141,7 @@ static void put_local (struct shell *self, const struct message *message)
         put_record (self, message);
         break;
     case MESSAGE_DRAINED:
-        self->options.notify (self->options.notify_context, self->options.spec->role, MESSAGE_DRAINED);
+        self->options.notify (self->options.notify_context, self->options.spec->role, message);
         break;
     default:
         log_say (self->name, LOG_FATAL, "bug: the core put a message %d that no shell takes", (int) message->id);

@@ -32,9 +32,8 @@ struct shell_options {
     struct journal_port journal;     /* journal NULL: nothing is remembered */
     struct monitor *monitor;
 
-    /*  Told, from the actor's thread, that it has drained or that its service
-        rejects the secret. */
-    void (*notify) (void *context, enum role role, enum message_id what);
+    /*  Told, from the actor's thread, of every HEALTH and DRAINED of the core. */
+    void (*notify) (void *context, enum role role, const struct message *message);
     void *notify_context;
 };
 

@@ -279,6 +279,15 @@ static void set_plan_timer (struct ingest *self, struct moment now, const struct
     self->plan_at_ms = at_ms;
 }
 
+/*  The position that the service knows: answered, or sent on a poll that it
+    holds, for it stores the position first. */
+static uint64_t told (const struct ingest *self)
+{
+    const struct poll *poll = &self->polls[POLL_MAIN];
+    bool held = poll->request && poll->sent && poll->has_after && poll->after > self->acked;
+    return held ? poll->after : self->acked;
+}
+
 /*  ---- the end ------------------------------------------------------------ */
 
 static void finish_drain (struct ingest *self, const struct effects *effects)
@@ -296,8 +305,7 @@ static void plan_drain (struct ingest *self, struct moment now, const struct eff
     struct poll *poll = &self->polls[POLL_MAIN];
     if (self->drained || self->flight.unsettled)
         return;
-    bool told = !self->flight.has_ack || self->flight.ack == self->acked;
-    if (told) {
+    if (!self->flight.has_ack || self->flight.ack == self->acked) {
         finish_drain (self, effects);
         return;
     }
@@ -555,7 +563,7 @@ static void on_timer (struct ingest *self, uint64_t timer, const struct effects 
     if (timer == TIMER_ACCEPTED && poll->request && poll->sent)
         set_health (self, SERVICE_UP, NO_TEXT, effects);
     if (timer == TIMER_LAST_ACK && self->draining && poll->request && poll->sent) {
-        self->acked = poll->after;
+        self->acked = told (self);
         poll_cancel (self, POLL_MAIN, effects);
     }
 }
@@ -569,10 +577,8 @@ static void on_settled (struct ingest *self, const struct message *message, cons
 
 static void on_drain (struct ingest *self, const struct effects *effects)
 {
-    const struct poll *poll = &self->polls[POLL_MAIN];
     self->draining = true;
-    if (poll->request && poll->sent && poll->has_after)
-        self->acked = poll->after;  /* stored before the poll is held */
+    self->acked = told (self);
     for (enum poll_kind kind = 0; kind < POLL_KINDS; kind++)
         poll_cancel (self, kind, effects);
     if (self->flight.unsettled)
@@ -596,7 +602,7 @@ static void on_turn (struct ingest *self, struct moment now, const struct effect
     report (&self->reported_bad_pages, self->bad_pages, GAUGE_BAD_PAGES, effects);
     report (&self->reported_seen, self->flight.seen, GAUGE_POSITION_SEEN, effects);
     report (&self->reported_settled, self->flight.ack, GAUGE_POSITION_SETTLED, effects);
-    report (&self->reported_acked, self->acked, GAUGE_POSITION_ACKED, effects);
+    report (&self->reported_acked, told (self), GAUGE_POSITION_ACKED, effects);
 }
 
 static void ingest_handle (void *state, struct moment now, const struct message *message,
