@@ -178,13 +178,24 @@ class Worker:
         return found
 
     def counters(self):
-        """(events, success, failure, ignored)."""
-        found = self.metrics()
+        """(events, success, failure, ignored); zeros as long as nobody answers."""
+        try:
+            found = self.metrics()
+        except OSError:
+            if not self.alive():
+                raise AssertionError("it ended with %d" % self.process.returncode) from None
+            found = {}
         return tuple(int(found.get("guerdon_%s_total" % name, 0))
                      for name in ("events", "success", "failure", "ignored"))
 
     def in_flight(self):
-        return int(self.metrics().get('guerdon_in_flight{actor="ingest"}', 0))
+        """As ingest tells it; zero as long as nobody answers."""
+        try:
+            return int(self.metrics().get('guerdon_in_flight{actor="ingest"}', 0))
+        except OSError:
+            if not self.alive():
+                raise AssertionError("it ended with %d" % self.process.returncode) from None
+            return 0
 
     # -- what it costs
 

@@ -13,9 +13,10 @@ def login(number, data=b'{"userId":"alice"}', source=b'"game-2"', type=b'"LOGIN"
 
 
 class BadEvents(harness.Case):
-    def among_good(self, bad, failures, ignored, logged=True):
+    def among_good(self, bad, failures, ignored, logged=None):
         """These events between good ones: the good ones are served, the bad
-        ones counted so, and logged with their id. Takes f (id) -> bytes."""
+        ones counted so, and the first `logged` of them (all) logged with their
+        id. Takes f (id) -> bytes."""
         good = ["good%d" % n for n in range(len(bad) + 1)]
         self.world.players(good + ["alice"])
         events, numbers = [dict(user=good[0])], []
@@ -30,9 +31,8 @@ class BadEvents(harness.Case):
         self.wait_acked(count)
         self.assert_each_once(good)
         worker.stop()
-        if logged:
-            about = {line.get("event") for line in worker.log_lines()}
-            self.assertEqual(set(), set(numbers) - about, "events that no log line is about")
+        about = {line.get("event") for line in worker.log_lines()}
+        self.assertEqual(set(), set(numbers[:logged]) - about, "events that no log line is about")
         return worker
 
     def test_user_ids_that_are_none(self):
@@ -70,8 +70,9 @@ class BadEvents(harness.Case):
                  b'{"userId":"alice","x":' + b"[" * 100 + b"]" * 100 + b'}',
                  b'{"userId":"alice","x":' + b'{"a":' * 100 + b"1" + b"}" * 101]
         other = [lambda n, data=data: login(n, data, b'"game-1"') for data in datas]
+        # What another app sent is no business of ours: nobody need be told.
         self.among_good([lambda n, data=data: login(n, data) for data in datas] + other,
-                        len(datas), len(other))
+                        len(datas), len(other), logged=len(datas))
 
     def test_data_with_more_than_it_needs(self):
         self.world.players(["alice", "bob"])
@@ -88,7 +89,7 @@ class BadEvents(harness.Case):
             lambda n: login(n, source=b"null"), lambda n: login(n, source=b"7"),
             lambda n: login(n, type=b"null"), lambda n: login(n, type=b'["LOGIN"]'),
             lambda n: login(n, type=b'""'), lambda n: login(n, source=b'"' + b"g" * 300 + b'"'),
-            lambda n: b'{"id":%d}' % n], 0, 7, logged=False)
+            lambda n: b'{"id":%d}' % n], 0, 7, logged=0)
 
     def page_once(self, elements, then):
         """The first poll from the beginning brings these elements; what the
@@ -193,7 +194,7 @@ class BadPages(harness.Case):
         self.assert_each_once(self.users)
         counters = self.wait_rest(worker, 50)
         self.assertEqual((50, 0, 0), counters[1:])
-        self.assertEqual(times, rule.hits)
+        wait_until(lambda: rule.hits == times, 10, "%d polls were spoiled" % times)
         worker.stop()
 
     def test_not_json(self):
