@@ -7,6 +7,7 @@
     write goes to a player of our own.
 */
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "bin/ask.h"
@@ -109,11 +110,12 @@ static bool is_fine (const struct ask *ask)
     return ask_accepted (ask) && (!poll || ask->hangs || ask->list);
 }
 
-/*  One line; returns the exit code it asks for. */
-static int report (const struct ask *ask)
+/*  One line, its address as wide as the widest; returns the exit code it asks
+    for. */
+static int report (const struct ask *ask, size_t width)
 {
     int code = EXIT_FAILED;
-    printf ("%-15s  %s  ", service_name (ask->target.service), ask->target.base);
+    printf ("%-15s  %-*s  ", service_name (ask->target.service), (int) width, ask->target.base);
     if (is_fine (ask)) {
         code = EXIT_OK;
         printf ("OK");
@@ -142,10 +144,15 @@ static int probe (const struct config *config)
         fprintf (stderr, "guerdon check: no HTTP: %s\n", reason);
         return EXIT_FAILED;
     }
+    size_t width = 0;
+    for (int i = 0; i < SERVICE_COUNT; i++) {
+        size_t size = strlen (probes.asks[i].target.base);
+        width = size > width ? size : width;
+    }
     int code = EXIT_OK;
     printf ("\n");
     for (int i = 0; i < SERVICE_COUNT; i++) {
-        int own = report (&probes.asks[i]);
+        int own = report (&probes.asks[i], width);
         code = own > code ? own : code; /* a wrong secret outweighs a service that is down */
     }
     return code;

@@ -83,7 +83,9 @@ static bool read_data (struct json_reader *reader, const char *json, struct raw 
     } else if (!good || !raw_value (*data, &value) || value.type != VALUE_MAP) {
         *code = command_usage ("emit", "--data is not a JSON object such as '{\"level\": 3}'");
     } else if (has_cut (*data)) {
-        *code = command_usage ("emit", "--data is nested too deep or has too many keys");
+        *code = command_usage (
+            "emit", "--data has more in it than an event may have: %d bytes, %d keys in an object, %d levels",
+            DATA_SIZE_MAX, DATA_KEYS_MAX, DATA_DEPTH_MAX);
     } else {
         return true;
     }
