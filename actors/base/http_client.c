@@ -88,6 +88,7 @@ struct slot {
     bool sent;               /* a connection stood and the request went out on it */
     bool sent_due;           /* … and that is still to be told */
     bool too_large;
+    bool headers_whole; /* the empty line at their end came */
     size_t headers_size;
     size_t reply_size;
     size_t body_sent;
@@ -226,7 +227,8 @@ static void request_drop (struct http_client *client, struct request *request)
 /*  Ends a request that no connection ever saw. */
 static void request_fail (struct http_client *client, struct request *request, const char *reason)
 {
-    request->answer = (struct http_answer){ .request = request->id, .outcome = HTTP_UNREACHED };
+    request->answer =
+        (struct http_answer){ .request = request->id, .outcome = HTTP_UNREACHED, .body_state = BODY_NONE };
     reason_set (request, reason);
     list_push (&client->done, request);
 }
@@ -377,12 +379,16 @@ static size_t on_read (char *bytes, size_t one, size_t size, void *context)
     return size;
 }
 
-/*  A line of the header. */
+/*  A line of the header. curl takes a reply that ends within its header for a
+    whole one. */
 static size_t on_header (char *bytes, size_t one, size_t size, void *context)
 {
-    (void) bytes;
     (void) one;
     struct slot *slot = context;
+    if (size >= 5 && memcmp (bytes, "HTTP/", 5) == 0)
+        slot->headers_whole = false;
+    else if (size > 0 && size <= 2 && bytes[size - 1] == '\n')
+        slot->headers_whole = true;
     slot->headers_size += size;
     if (slot->headers_size <= HEADERS_SIZE_MAX)
         return size;
@@ -480,7 +486,7 @@ static void slot_release (struct slot *slot)
     if (slot->request)
         slot->request->slot = NULL;
     slot->request = NULL;
-    slot->attached = slot->sent = slot->sent_due = slot->too_large = false;
+    slot->attached = slot->sent = slot->sent_due = slot->too_large = slot->headers_whole = false;
     slot->headers_size = slot->reply_size = slot->body_sent = 0;
     slot->error[0] = '\0';
     if (slot->reader)
@@ -607,6 +613,8 @@ static void settle (struct slot *slot, CURLcode code)
     struct http_client *client = slot->client;
     curl_multi_remove_handle (client->multi, slot->easy);
     slot->attached = false;
+    if (code == CURLE_OK && !slot->headers_whole)
+        code = CURLE_PARTIAL_FILE;
     long status = 0;
     curl_off_t seconds = 0;
     curl_easy_getinfo (slot->easy, CURLINFO_RESPONSE_CODE, &status);
