@@ -127,6 +127,8 @@ static int run (int (*command) (int, char **), ...)
     fflush (NULL);
     restore (STDOUT_FILENO, saved_output);
     restore (STDERR_FILENO, saved_errors);
+    pthread_mutex_lock (&server.lock); /* from here on this thread sees what came */
+    pthread_mutex_unlock (&server.lock);
     read_file (output_path, output, sizeof output);
     read_file (error_path, errors, sizeof errors);
     return code;
