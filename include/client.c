@@ -105,6 +105,7 @@ static void stop_and_ask (const struct call *call, const struct http_answer *ans
     set_down (call, answer);
     client->probing = true;
     client->question_wanted = false;
+    client->question_secret |= client->denied;
     if (client->state == SERVICE_REJECTS)
         return;
     client->question_failures++;
@@ -176,7 +177,8 @@ static void send_question (const struct call *call)
         return;
     client->question_wanted = false;
     struct message http = { 0 };
-    client->rules->ask (client->room, call->now, client->question_kind, &http);
+    client->rules->ask (client->room, call->now, client->question_secret ? KIND_WRITE : client->question_kind,
+                        &http);
     send_flight (call, flight, REQUEST_NONE, &http);
     client->question_id = flight->id;
     client->question_asked = client->question_kind;
@@ -302,7 +304,8 @@ static void suspect (const struct call *call, uint32_t job, const struct http_an
         pending->failed_ms = call->now.steady_ms;
     if (!client->probing) {
         client->question_wanted = true;
-        client->question_kind = verdict_of (answer) == VERDICT_DENIED ? KIND_WRITE : pending->kind;
+        client->question_kind = pending->kind;
+        client->question_secret = verdict_of (answer) == VERDICT_DENIED;
     }
     note_failure (call, pending, answer);
     if (pending->members > 1 && (proven || pending->attempts + 1 >= SPLIT_ATTEMPTS)) {
@@ -363,6 +366,7 @@ static void on_job_answer (const struct call *call, uint32_t job, const struct m
     case VERDICT_UNREACHED:
         if (!client->probing) {
             client->question_kind = kind;
+            client->question_secret = false;
             stop_and_ask (call, answer);
         }
         retry_later (call, job, answer);

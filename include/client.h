@@ -112,6 +112,7 @@ struct client {
     uint64_t question_id;       /* its flight, 0: not under way */
     uint8_t question_kind;      /* what it asks about when it is sent next */
     uint8_t question_asked;     /* what the one under way asks about */
+    bool question_secret;       /* it has to try the secret, as the probe does */
     uint32_t question_failures; /* in a row */
 
     uint64_t good[CLIENT_KINDS_MAX]; /* good answers so far */
