@@ -14,7 +14,7 @@ ALLOWED = re.compile(
     r"|__assert_fail$|__stack_chk_fail$|_GLOBAL_OFFSET_TABLE_$"
     r"|__(asan|ubsan|tsan|sanitizer|sancov|llvm)_")
 # What the sanitizers keep of their own beside the code they watch.
-INSTRUMENTED = re.compile(r"_*(asan|ubsan|tsan|sancov|odr_asan)[._]|__sanitizer_")
+INSTRUMENTED = re.compile(r"_*(asan|ubsan|tsan|sancov|odr_asan)[._]|__sanitizer_|__unnamed_\d+$")
 WRITABLE = re.compile(r"\.(data|bss|tdata|tbss)(?!\.rel\.ro)|\*COM\*")
 
 
