@@ -2,6 +2,7 @@
 services, and events sent by hand."""
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -33,8 +34,7 @@ class Sandbox(unittest.TestCase):
     def variables(self):
         """What the sandbox wrote for others to find it."""
         with open(os.path.join(self.state_dir, "sandbox.env"), encoding="utf-8") as file:
-            return dict(line.strip().split("=", 1) for line in file
-                        if "=" in line and not line.startswith("#"))
+            return dict(word.split("=", 1) for word in shlex.split(file.read(), comments=True))
 
     def emit(self, *arguments):
         found = subprocess.run([PROGRAM, "emit", *arguments], capture_output=True, text=True,

@@ -192,6 +192,17 @@ class Services(harness.Case):
         worker.wait_ready()
         self.assert_each_once(["alice"])
 
+    def test_never_ready_before_the_services_answered(self):
+        for service in self.world.services:
+            service.stop()
+        for _ in range(10):
+            worker = self.worker()
+            code, text = wait_until(lambda: (lambda found: found[0] and found)(worker.ready()), 5,
+                                    "/ready answers")
+            self.assertEqual(503, code, text)
+            wait_until(lambda: self.state(worker, self.usermeta) == "down", 5, "usermeta is down")
+            worker.kill()
+
     def test_a_service_with_errors_at_start_is_waited_for(self):
         self.world.players(["alice"])
         self.events.add("alice")
