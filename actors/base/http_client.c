@@ -23,12 +23,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <curl/curl.h>
 
+#include "actors/base/http_sockets.h"
 #include "actors/base/json.h"
 #include "proto/text.h"
 
@@ -101,7 +103,9 @@ struct http_client {
     char *secret_encoded;
     http_client_deliver *deliver;
     void *context;
+    bool tls; /* the base begins with https */
     CURLM *multi;
+    struct http_sockets sockets;
     int epoll;
     struct curl_slist *get_headers;
     struct curl_slist *post_headers;
@@ -349,17 +353,35 @@ static int on_timer (CURLM *multi, long timeout_ms, void *context)
     return 0;
 }
 
+/*  curl makes a socket. */
+static curl_socket_t on_open (void *context, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    (void) purpose;
+    struct http_client *client = context;
+    return http_sockets_open (&client->sockets, address->family, address->socktype, address->protocol);
+}
+
+/*  curl closes a socket. */
+static int on_close (void *context, curl_socket_t fd)
+{
+    struct http_client *client = context;
+    return http_sockets_close (&client->sockets, fd);
+}
+
 /*  A connection stands, and the request is about to go out on it. */
 static int on_sending (void *context, char *remote, char *local, int remote_port, int local_port)
 {
     (void) remote;
     (void) local;
     (void) remote_port;
-    (void) local_port;
     struct slot *slot = context;
+    struct http_client *client = slot->client;
     assert (slot->request);
     if (slot->sent)
         return slot->request->method == METHOD_GET ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+    /*  Under TLS the bytes that wait may be the protocol's own. */
+    if (!client->tls && !http_sockets_quiet (&client->sockets, local_port))
+        return CURL_PREREQFUNC_ABORT;
     slot->sent = slot->sent_due = true;
     return CURL_PREREQFUNC_OK;
 }
@@ -430,6 +452,10 @@ static void slot_options (struct slot *slot)
     curl_easy_setopt (easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
     curl_easy_setopt (easy, CURLOPT_USERAGENT, "guerdon/" GUERDON_VERSION);
     curl_easy_setopt (easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t) REPLY_BYTES_MAX);
+    curl_easy_setopt (easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
+    curl_easy_setopt (easy, CURLOPT_OPENSOCKETDATA, slot->client);
+    curl_easy_setopt (easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
+    curl_easy_setopt (easy, CURLOPT_CLOSESOCKETDATA, slot->client);
     curl_easy_setopt (easy, CURLOPT_PREREQFUNCTION, on_sending);
     curl_easy_setopt (easy, CURLOPT_PREREQDATA, slot);
     curl_easy_setopt (easy, CURLOPT_READFUNCTION, on_read);
@@ -544,7 +570,7 @@ static const struct {
     { CURLE_WEIRD_SERVER_REPLY, "the reply is not HTTP" },
     { CURLE_GOT_NOTHING, "the connection was closed without a reply" },
     { CURLE_SEND_FAIL_REWIND, "the connection was closed without a reply" },
-    { CURLE_ABORTED_BY_CALLBACK, "the connection was closed without a reply" },
+    { CURLE_ABORTED_BY_CALLBACK, "the connection was not usable any more" },
     { CURLE_PARTIAL_FILE, "the reply ended early" },
     { CURLE_SEND_ERROR, "the connection broke while the request was sent" },
     { CURLE_RECV_ERROR, "the connection broke while the reply was read" },
@@ -748,6 +774,7 @@ struct http_client *http_client_new (const struct http_target *target, unsigned 
     }
     client->target = *target;
     client->secret = text_of (target->secret);
+    client->tls = strncasecmp (target->base, "https:", 6) == 0;
     client->deliver = deliver;
     client->context = context;
     client->slots_max = connections_max;

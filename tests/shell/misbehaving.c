@@ -37,6 +37,7 @@ struct misbehaving {
     pthread_cond_t came;
     char *requests[MISBEHAVING_REQUESTS_MAX];
     size_t requests_count;
+    size_t taken_count;
     struct visitor visitors[MISBEHAVING_CONNECTIONS_MAX];
     size_t visitors_count;
 };
@@ -195,6 +196,16 @@ static void hang (const struct visitor *visitor)
     }
 }
 
+/*  Promises and sends half a body; the other half follows when the client has
+    had time to take the first for the whole. */
+static bool send_too_much (const struct visitor *visitor, const struct misbehaving_step *step, size_t size)
+{
+    if (!send_header (visitor, step, (long long) (size / 2)) || !send_all (visitor, step->body, size / 2))
+        return false;
+    wait_for (visitor->server, -1, 0, 50);
+    return send_text (visitor, step->body + size / 2);
+}
+
 /*  Takes one step; false when the connection is to be closed. */
 static bool take_step (const struct visitor *visitor, const struct misbehaving_step *step)
 {
@@ -207,7 +218,7 @@ static bool take_step (const struct visitor *visitor, const struct misbehaving_s
     case STEP_SLOW:
         return send_slowly (visitor, step);
     case STEP_SHORT_LENGTH:
-        return send_reply (visitor, step, size / 2);
+        return send_too_much (visitor, step, size);
     case STEP_LEAVE:
         send_reply (visitor, step, size);
         break;
@@ -262,6 +273,10 @@ static void *serve (void *context)
     while (open && (text = read_request (visitor)) != NULL) {
         struct misbehaving_step step = note_request (visitor->server, text);
         open = take_step (visitor, &step);
+        pthread_mutex_lock (&visitor->server->lock);
+        visitor->server->taken_count++;
+        pthread_cond_broadcast (&visitor->server->came);
+        pthread_mutex_unlock (&visitor->server->lock);
     }
     close (visitor->fd);
     return NULL;
@@ -373,7 +388,8 @@ size_t misbehaving_connections (struct misbehaving *server)
     return count;
 }
 
-bool misbehaving_wait (struct misbehaving *server, size_t count, unsigned timeout_ms)
+/*  Waits until a counter of the server is so high. */
+static bool wait_count (struct misbehaving *server, const size_t *counter, size_t count, unsigned timeout_ms)
 {
     struct timespec until;
     clock_gettime (CLOCK_MONOTONIC, &until);
@@ -384,13 +400,23 @@ bool misbehaving_wait (struct misbehaving *server, size_t count, unsigned timeou
         until.tv_nsec -= 1000000000;
     }
     pthread_mutex_lock (&server->lock);
-    while (server->requests_count < count) {
+    while (*counter < count) {
         if (pthread_cond_timedwait (&server->came, &server->lock, &until) != 0)
             break;
     }
-    bool came = server->requests_count >= count;
+    bool reached = *counter >= count;
     pthread_mutex_unlock (&server->lock);
-    return came;
+    return reached;
+}
+
+bool misbehaving_wait (struct misbehaving *server, size_t count, unsigned timeout_ms)
+{
+    return wait_count (server, &server->requests_count, count, timeout_ms);
+}
+
+bool misbehaving_wait_taken (struct misbehaving *server, size_t count, unsigned timeout_ms)
+{
+    return wait_count (server, &server->taken_count, count, timeout_ms);
 }
 
 const char *misbehaving_request (struct misbehaving *server, size_t n)

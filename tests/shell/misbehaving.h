@@ -22,7 +22,7 @@ enum misbehaviour {
     STEP_HALF_HEADER,    /* closes in the middle of the header */
     STEP_HANG_IN_BODY,   /* promises twice the body, sends it once and hangs */
     STEP_LONG_LENGTH,    /* promises twice the body, sends it once and closes */
-    STEP_SHORT_LENGTH,   /* promises half the body that it sends */
+    STEP_SHORT_LENGTH,   /* promises half the body; the other half comes a little later */
     STEP_HALF_CHUNK,     /* closes within a chunk */
     STEP_HUGE_LENGTH,    /* promises 1 TB */
     STEP_ENDLESS_BODY,   /* repeats the body without end */
@@ -56,6 +56,9 @@ size_t misbehaving_connections (struct misbehaving *server);
 
 /*  Waits until so many requests came whole; false when time is up. */
 bool misbehaving_wait (struct misbehaving *server, size_t count, unsigned timeout_ms);
+
+/*  Waits until so many steps were taken to their end. */
+bool misbehaving_wait_taken (struct misbehaving *server, size_t count, unsigned timeout_ms);
 
 /*  The n-th request as it came, from 0: header, empty line, body. Valid until
     the server is destroyed; NULL when it has not come. */
