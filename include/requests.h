@@ -75,8 +75,13 @@ uint32_t requests_keep (struct requests *requests, const struct message *message
 /*  Gives the slot of an answered request back; it is in no list and no job. */
 void requests_drop (struct requests *requests, uint32_t slot);
 
+/*  The request in a slot that is or was in use. */
 struct pending *requests_at (const struct requests *requests, uint32_t slot);
+
+/*  Its user; valid until the slot is used again. */
 struct text requests_user (const struct requests *requests, uint32_t slot);
+
+/*  What else it carries; valid as long. */
 struct text requests_what (const struct requests *requests, uint32_t slot);
 
 /*  Adds a job of one request, in no list, to a job whose last request is
@@ -91,7 +96,10 @@ uint32_t requests_unjoin (struct requests *requests, uint32_t job);
     returned. Both are as if they had never been tried. */
 uint32_t requests_halve (struct requests *requests, uint32_t job);
 
+/*  An empty list. */
 void request_list_init (struct request_list *list);
+
+/*  Appends a job that is nowhere else. */
 void request_list_push (struct requests *requests, struct request_list *list, uint32_t job);
 
 /*  The oldest job, or REQUEST_NONE. */

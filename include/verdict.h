@@ -14,6 +14,7 @@ enum verdict {
     VERDICT_FAILED     /* anything else: 5xx, 408, 3xx, broken, timeout, too large */
 };
 
+/*  Status and outcome decide; the body does not count. */
 enum verdict verdict_of (const struct http_answer *answer);
 
 /*  Appends what happened, for people: "HTTP 500", "no answer in time". */
