@@ -14,6 +14,8 @@ static struct text name_of (const struct value *value)
 
 static void take_data (struct event *event, struct raw raw, const struct value *value)
 {
+    event->fault = FAULT_NONE;
+    event->data = NO_RAW;
     if (value->type == VALUE_EXT && value->ext == EXT_CUT) {
         bool known = value->text.size == 1 && value->text.data[0] >= FAULT_DATA_SIZE &&
                      value->text.data[0] <= FAULT_DATA_DEPTH;
@@ -25,12 +27,12 @@ static void take_data (struct event *event, struct raw raw, const struct value *
     }
 }
 
+/*  A key that stands twice counts as it does the last time, as in JavaScript. */
 static void take_field (struct event *event, struct text key, struct raw raw, const struct value *value)
 {
     uint64_t number;
     if (text_equal (key, TEXT_LITERAL ("id"))) {
-        if (raw_uint (raw, &number) && number <= POSITION_MAX)
-            event->position = number;
+        event->position = raw_uint (raw, &number) && number <= POSITION_MAX ? number : 0;
     } else if (text_equal (key, TEXT_LITERAL ("timestamp"))) {
         if (raw_uint (raw, &number) && number <= INT64_MAX)
             event->timestamp = (int64_t) number;

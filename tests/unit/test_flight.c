@@ -1,0 +1,349 @@
+/*  test_flight.c - the events in flight: settled out of order, read twice, with
+    ids missing, in a ring that has come round. */
+
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "actors/ingest/flight.h"
+
+enum { CAPACITY = 8 };
+
+static struct flight_entry entries[CAPACITY];
+static struct flight flight;
+
+static int begin (void **state)
+{
+    (void) state;
+    memset (entries, 0, sizeof entries);
+    flight_init (&flight, entries, CAPACITY);
+    return 0;
+}
+
+/*  As if everything up to `position` had been settled in this run. */
+static void settled_up_to (uint64_t position)
+{
+    assert_int_equal (flight_add (&flight, position, 0), FLIGHT_ADDED);
+    flight_close_gaps (&flight, position, 0);
+    assert_true (flight_settle (&flight, position));
+    assert_true (flight.has_ack);
+    assert_int_equal (flight.ack, position);
+    assert_int_equal (flight.count, 0);
+}
+
+static void test_settled_in_order_moves_on_each_time (void **state)
+{
+    (void) state;
+    for (uint64_t id = 1; id <= 3; id++)
+        assert_int_equal (flight_add (&flight, id, id), FLIGHT_ADDED);
+    assert_false (flight.has_ack);
+    for (uint64_t id = 1; id <= 3; id++) {
+        assert_true (flight_settle (&flight, id));
+        assert_int_equal (flight.ack, id);
+        assert_int_equal (flight.count, 3 - id);
+        assert_int_equal (flight.unsettled, 3 - id);
+    }
+}
+
+static void test_settled_out_of_order_waits_for_the_oldest (void **state)
+{
+    (void) state;
+    for (uint64_t id = 1; id <= 4; id++)
+        flight_add (&flight, id, 0);
+    assert_true (flight_settle (&flight, 3));
+    assert_true (flight_settle (&flight, 2));
+    assert_false (flight.has_ack);
+    assert_int_equal (flight.unsettled, 2);
+    assert_true (flight_settle (&flight, 1));
+    assert_int_equal (flight.ack, 3);
+    assert_int_equal (flight.count, 1);
+}
+
+static void test_read_twice_is_known_and_settled_is_behind (void **state)
+{
+    (void) state;
+    flight_add (&flight, 1, 0);
+    flight_add (&flight, 2, 0);
+    assert_int_equal (flight_add (&flight, 1, 5), FLIGHT_KNOWN);
+    assert_true (flight_settle (&flight, 1));
+    assert_int_equal (flight_add (&flight, 1, 5), FLIGHT_BEHIND);
+    assert_int_equal (flight_add (&flight, 2, 5), FLIGHT_KNOWN);
+    assert_int_equal (flight.count, 1);
+}
+
+static void test_settled_twice_or_never_seen_changes_nothing (void **state)
+{
+    (void) state;
+    for (uint64_t id = 1; id <= 3; id++)
+        flight_add (&flight, id, 0);
+    assert_true (flight_settle (&flight, 2));
+    assert_false (flight_settle (&flight, 2));
+    assert_false (flight_settle (&flight, 9));
+    assert_false (flight_settle (&flight, 0));
+    assert_int_equal (flight.unsettled, 2);
+    assert_true (flight_settle (&flight, 1));
+    assert_false (flight_settle (&flight, 1));
+    assert_int_equal (flight.unsettled, 1);
+    assert_int_equal (flight.ack, 2);
+}
+
+static void test_a_missing_id_holds_what_lies_above_it (void **state)
+{
+    (void) state;
+    settled_up_to (5);
+    flight_add (&flight, 7, 10);
+    assert_int_equal (flight.gaps, 1);
+    assert_true (flight_settle (&flight, 7));
+    assert_int_equal (flight.ack, 5);
+
+    uint64_t below = 0;
+    bool has_below = false;
+    const struct flight_entry *gap = flight_first_gap (&flight, &below, &has_below);
+    assert_non_null (gap);
+    assert_int_equal (gap->position, 7);
+    assert_true (has_below);
+    assert_int_equal (below, 5);
+}
+
+static void test_the_missing_id_shows_up_and_closes_the_gap (void **state)
+{
+    (void) state;
+    settled_up_to (5);
+    flight_add (&flight, 7, 10);
+    flight_settle (&flight, 7);
+    assert_int_equal (flight_add (&flight, 6, 20), FLIGHT_ADDED);
+    assert_int_equal (flight.gaps, 0);
+    assert_int_equal (flight.ack, 5);
+    assert_true (flight_settle (&flight, 6));
+    assert_int_equal (flight.ack, 7);
+    assert_int_equal (flight.count, 0);
+}
+
+static void test_half_of_a_gap_shows_up_and_both_rests_stay_open (void **state)
+{
+    (void) state;
+    settled_up_to (5);
+    flight_add (&flight, 10, 10);
+    flight_add (&flight, 8, 20);
+    assert_int_equal (flight.gaps, 2);
+    flight_add (&flight, 9, 30);
+    assert_int_equal (flight.gaps, 1);
+    flight_settle (&flight, 8);
+    flight_settle (&flight, 9);
+    flight_settle (&flight, 10);
+    assert_int_equal (flight.ack, 5);
+    flight_close_gaps (&flight, 10, 19);
+    assert_int_equal (flight.ack, 5);
+    flight_close_gaps (&flight, 10, 20);
+    assert_int_equal (flight.ack, 10);
+}
+
+static void test_a_gap_closes_only_up_to_what_was_read_again (void **state)
+{
+    (void) state;
+    settled_up_to (1);
+    flight_add (&flight, 3, 10);
+    flight_add (&flight, 5, 10);
+    flight_settle (&flight, 3);
+    flight_settle (&flight, 5);
+    flight_close_gaps (&flight, 4, 100);
+    assert_int_equal (flight.ack, 3);
+    assert_int_equal (flight.gaps, 1);
+    flight_close_gaps (&flight, 5, 100);
+    assert_int_equal (flight.ack, 5);
+    assert_int_equal (flight.gaps, 0);
+}
+
+static void test_below_the_very_first_event_nothing_is_known (void **state)
+{
+    (void) state;
+    uint64_t below = 77;
+    bool has_below = true;
+    flight_add (&flight, 40, 0);
+    assert_non_null (flight_first_gap (&flight, &below, &has_below));
+    assert_false (has_below);
+    flight_settle (&flight, 40);
+    assert_false (flight.has_ack);
+    assert_int_equal (flight_add (&flight, 38, 0), FLIGHT_ADDED);
+    assert_int_equal (flight.gaps, 2);
+    assert_int_equal (flight_add (&flight, 39, 0), FLIGHT_ADDED);
+    assert_int_equal (flight.gaps, 1);
+    flight_close_gaps (&flight, 40, 0);
+    flight_settle (&flight, 39);
+    flight_settle (&flight, 38);
+    assert_int_equal (flight.ack, 40);
+}
+
+static void test_the_first_event_ever_has_nothing_below_it (void **state)
+{
+    (void) state;
+    flight_add (&flight, 1, 0);
+    assert_int_equal (flight.gaps, 0);
+    assert_true (flight_settle (&flight, 1));
+    assert_int_equal (flight.ack, 1);
+}
+
+static void test_full_takes_no_more_until_the_oldest_is_settled (void **state)
+{
+    (void) state;
+    for (uint64_t id = 1; id <= CAPACITY; id++)
+        assert_int_equal (flight_add (&flight, id, 0), FLIGHT_ADDED);
+    assert_int_equal (flight_add (&flight, CAPACITY + 1, 0), FLIGHT_FULL);
+    assert_int_equal (flight_add (&flight, 3, 0), FLIGHT_KNOWN);
+    assert_int_equal (flight.seen, CAPACITY);
+    flight_settle (&flight, 2);
+    assert_int_equal (flight_add (&flight, CAPACITY + 1, 0), FLIGHT_FULL);
+    flight_settle (&flight, 1);
+    assert_int_equal (flight_add (&flight, CAPACITY + 1, 0), FLIGHT_ADDED);
+}
+
+static void test_the_oldest_that_waits_is_told (void **state)
+{
+    (void) state;
+    uint64_t seen_ms = 0;
+    assert_false (flight_oldest (&flight, &seen_ms));
+    flight_add (&flight, 1, 11);
+    flight_add (&flight, 2, 22);
+    assert_true (flight_oldest (&flight, &seen_ms));
+    assert_int_equal (seen_ms, 11);
+    flight_settle (&flight, 1);
+    assert_true (flight_oldest (&flight, &seen_ms));
+    assert_int_equal (seen_ms, 22);
+    flight_settle (&flight, 2);
+    assert_false (flight_oldest (&flight, &seen_ms));
+}
+
+/*  ---- random ------------------------------------------------------------- */
+
+enum { IDS = 4000, STEPS = 20000 };
+
+/*  What the ring should be, the slow way: one row an id. */
+struct row {
+    bool in, settled, closed;
+    uint64_t seen_ms;
+};
+
+static struct row rows[IDS + 1];
+
+static uint64_t random_state;
+
+static uint32_t draw (uint32_t below)
+{
+    random_state = random_state * UINT64_C (6364136223846793005) + UINT64_C (1442695040888963407);
+    return (uint32_t) (random_state >> 33) % below;
+}
+
+/*  Up to where everything that is in is settled and every missing id given up. */
+static uint64_t model_ack (uint64_t ack)
+{
+    uint64_t at = ack;
+    bool missing = false;
+    for (uint64_t id = ack + 1; id <= IDS; id++) {
+        const struct row *row = &rows[id];
+        if (!row->in) {
+            missing = true;
+            continue;
+        }
+        if (!row->settled || (missing && !row->closed))
+            break;
+        missing = false;
+        at = id;
+    }
+    return at;
+}
+
+static void random_add (uint64_t now_ms, uint64_t ack)
+{
+    uint64_t id = ack + 1 + draw (12);
+    if (id > IDS)
+        return;
+    enum flight_add added = flight_add (&flight, id, now_ms);
+    if (rows[id].in)
+        assert_int_equal (added, FLIGHT_KNOWN);
+    if (added != FLIGHT_ADDED)
+        return;
+    assert_false (rows[id].in);
+    rows[id] = (struct row){ .in = true, .seen_ms = now_ms };
+}
+
+static void random_settle (uint64_t ack)
+{
+    uint64_t id = ack + draw (14);
+    if (id > IDS)
+        return;
+    bool expected = id > ack && rows[id].in && !rows[id].settled;
+    assert_int_equal (flight_settle (&flight, id), expected);
+    if (expected)
+        rows[id].settled = true;
+}
+
+static void random_close (uint64_t now_ms, uint64_t ack)
+{
+    uint64_t up_to = ack + draw (12);
+    uint64_t seen_ms = now_ms - draw (20);
+    flight_close_gaps (&flight, up_to, seen_ms);
+    for (uint64_t id = ack + 1; id <= up_to && id <= IDS; id++)
+        if (rows[id].in && rows[id].seen_ms <= seen_ms)
+            rows[id].closed = true;
+}
+
+static void test_any_order_of_anything_agrees_with_the_slow_way (void **state)
+{
+    (void) state;
+    uint64_t seed = (uint64_t) time (NULL);
+    const char *given = getenv ("SEED");
+    if (given)
+        seed = strtoull (given, NULL, 10);
+    print_message ("SEED=%" PRIu64 "\n", seed);
+    random_state = seed;
+    memset (rows, 0, sizeof rows);
+    uint64_t ack = 0;
+    for (uint64_t step = 0; step < STEPS && ack + 14 < IDS; step++) {
+        uint32_t what = draw (10);
+        if (what < 5)
+            random_add (100 + step, ack);
+        else if (what < 9)
+            random_settle (ack);
+        else
+            random_close (100 + step, ack);
+        ack = model_ack (ack);
+        assert_int_equal (flight.ack, ack);
+        uint32_t count = 0, unsettled = 0;
+        for (uint64_t id = ack + 1; id <= ack + 40 && id <= IDS; id++) {
+            count += rows[id].in;
+            unsettled += rows[id].in && !rows[id].settled;
+        }
+        assert_int_equal (flight.count, count);
+        assert_int_equal (flight.unsettled, unsettled);
+        assert_true (flight.count <= CAPACITY);
+    }
+    assert_true (ack > 100);
+}
+
+int main (void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup (test_settled_in_order_moves_on_each_time, begin),
+        cmocka_unit_test_setup (test_settled_out_of_order_waits_for_the_oldest, begin),
+        cmocka_unit_test_setup (test_read_twice_is_known_and_settled_is_behind, begin),
+        cmocka_unit_test_setup (test_settled_twice_or_never_seen_changes_nothing, begin),
+        cmocka_unit_test_setup (test_a_missing_id_holds_what_lies_above_it, begin),
+        cmocka_unit_test_setup (test_the_missing_id_shows_up_and_closes_the_gap, begin),
+        cmocka_unit_test_setup (test_half_of_a_gap_shows_up_and_both_rests_stay_open, begin),
+        cmocka_unit_test_setup (test_a_gap_closes_only_up_to_what_was_read_again, begin),
+        cmocka_unit_test_setup (test_below_the_very_first_event_nothing_is_known, begin),
+        cmocka_unit_test_setup (test_the_first_event_ever_has_nothing_below_it, begin),
+        cmocka_unit_test_setup (test_full_takes_no_more_until_the_oldest_is_settled, begin),
+        cmocka_unit_test_setup (test_the_oldest_that_waits_is_told, begin),
+        cmocka_unit_test_setup (test_any_order_of_anything_agrees_with_the_slow_way, begin),
+    };
+    return cmocka_run_group_tests (tests, NULL, NULL);
+}
