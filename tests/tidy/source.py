@@ -148,7 +148,7 @@ def prototypes(root):
             documented = above.endswith("*/") or "/*" in lines[last] or group_ends == first - 1
             if documented:
                 group_ends = last
-            elif "(" in code and not re.match(r"(struct|union|enum)\b[^(]*\{|_Static_assert", code):
+            elif "(" in code and not re.match(r"(struct|union|enum)\b[^(]*\{|typedef\b|_Static_assert", code):
                 name = re.search(r"(\w+)\s*\(", code)
                 yield f"{path}:{first + 1}: {name.group(1) if name else code} has no comment"
 
