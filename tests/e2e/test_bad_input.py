@@ -47,13 +47,12 @@ class BadEvents(harness.Case):
         datas = [b'{"userId":"' + b"x" * 10240 + b'"}', b'{"userId":"\xff\xfe"}',
                  b'{"userId":"a\xc3"}', b'{"userId":"\xed\xa0\x80"}', b'{"userId":"\\ud800x"}',
                  b'{"userId":"a\xc0\x80"}']
-        worker = self.among_good([lambda n, data=data: login(n, data) for data in datas],
-                                 len(datas), 0)
+        self.among_good([lambda n, data=data: login(n, data) for data in datas], len(datas), 0)
         for request in self.usermeta.requests:
             self.assertLess(len(request.target), 9000)
             self.assertNotIn(b"%EF%BF%BD", request.target.upper())
             self.assertFalse(any("?" in user for user in request.users), request)
-        self.assertIsNotNone(worker)
+            standin.percent_decoded(request.path.decode("ascii"))  # raises when not UTF-8
 
     def test_ids_of_the_largest_size_that_can_be(self):
         users = ["x" * 8000, "y" * 7999]
@@ -83,6 +82,14 @@ class BadEvents(harness.Case):
         worker = self.worker()
         self.assertEqual((2, 2, 0, 0), self.wait_rest(worker, 2))
         self.assert_each_once(["alice", "bob"])
+
+    def test_a_key_twice_means_the_last_one(self):
+        # As every reader of JSON before us has understood it.
+        self.world.players(["alice", "bob"])
+        self.events.add(raw=login(1, b'{"userId":"alice","userId":"bob"}'))
+        self.worker()
+        self.wait_acked(1)
+        self.assert_each_once(["bob"])
 
     def test_names_that_are_none(self):
         self.among_good([
