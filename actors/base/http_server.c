@@ -90,6 +90,7 @@ struct http_server {
     uint64_t id_prefix; /* random: request ids of two runs differ */
     uint64_t id_count;
     struct http_exchange *kept;
+    bool resumed;       /* MHD has connections to go on with at once */
     struct pollfd *fds; /* WAIT_FIXED_FDS, then one a kept exchange */
     struct http_exchange **fd_owners;
 };
@@ -111,7 +112,8 @@ static void keep (struct http_exchange *exchange)
     MHD_suspend_connection (exchange->connection);
 }
 
-/*  Takes a kept exchange off the list and lets MHD call for it again. */
+/*  Takes a kept exchange off the list and lets MHD call for it again. MHD does
+    not wake itself for that when it has no thread of its own. */
 static void unkeep (struct http_exchange *exchange, enum exchange_state state)
 {
     assert (exchange->state == EXCHANGE_KEPT);
@@ -122,6 +124,7 @@ static void unkeep (struct http_exchange *exchange, enum exchange_state state)
     if (exchange->next)
         exchange->next->previous = exchange->previous;
     exchange->state = state;
+    exchange->server->resumed = true;
     MHD_resume_connection (exchange->connection);
 }
 
@@ -388,7 +391,8 @@ static void *serve (void *context)
     server->fds[1] = (struct pollfd){ .fd = server->wake_fd, .events = POLLIN };
     long tick_ms = 0;
     while (!atomic_load (&server->stopping)) {
-        wait_for_work (server, tick_ms);
+        wait_for_work (server, server->resumed ? 0 : tick_ms);
+        server->resumed = false;
         MHD_run (server->daemon);
         tick_ms = server->handler.tick ? server->handler.tick (server->handler.context) : -1;
     }

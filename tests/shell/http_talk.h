@@ -7,6 +7,7 @@
 #define GUERDON_TEST_HTTP_TALK_H
 
 #include <arpa/inet.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -41,6 +42,9 @@ static inline int talk_open (uint16_t port)
     assert_true (fd >= 0);
     setsockopt (fd, SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof deadline);
     setsockopt (fd, SOL_SOCKET, SO_SNDTIMEO, &deadline, sizeof deadline);
+    /*  Head and body are sent apart: none is to wait for the other. */
+    int on = 1;
+    setsockopt (fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     assert_int_equal (connect (fd, (struct sockaddr *) &address, sizeof address), 0);
     return fd;
 }

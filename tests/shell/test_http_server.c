@@ -23,6 +23,7 @@ struct echo {
     atomic_uint keeping; /* how many are kept; read by the tests */
     atomic_uint gone;
     atomic_bool release; /* the tick is to answer what is kept */
+    atomic_long tick_ms; /* what the tick returns */
 };
 
 static struct echo echo;
@@ -78,7 +79,7 @@ static long on_tick (void *context)
     (void) context;
     if (atomic_load (&echo.release))
         release ();
-    return 10;
+    return atomic_load (&echo.tick_ms);
 }
 
 static int start (void **state)
@@ -91,6 +92,7 @@ static int start (void **state)
                                                  .body_size_max = BODY_SIZE_MAX,
                                                  .connections_max = KEPT_MAX };
     memset (&echo, 0, sizeof echo);
+    atomic_store (&echo.tick_ms, -1);
     server = http_server_new ("127.0.0.1", 0, &handler, reason, sizeof reason);
     if (!server)
         print_error ("%s\n", reason);
@@ -368,6 +370,7 @@ static void test_kept_exchange_is_answered_from_another_request (void **state)
 static void test_kept_exchange_is_answered_from_the_tick (void **state)
 {
     (void) state;
+    atomic_store (&echo.tick_ms, 10);
     int fd = connect_here ();
     talk_ask (fd, "POST", "/keep", "", "body", 4);
     assert_true (becomes (&echo.keeping, 1));
@@ -435,6 +438,7 @@ static void test_many_kept_at_once_are_all_answered (void **state)
     (void) state;
     enum { MANY = 200 };
     int fds[MANY];
+    atomic_store (&echo.tick_ms, 10);
     for (int i = 0; i < MANY; i++) {
         fds[i] = connect_here ();
         talk_ask (fds[i], "GET", "/keep", "", NULL, 0);
