@@ -30,6 +30,7 @@
 
 #include <curl/curl.h>
 
+#include "actors/base/http_call.h"
 #include "actors/base/http_sockets.h"
 #include "actors/base/json.h"
 #include "proto/text.h"
@@ -57,38 +58,14 @@ enum {
     RETRY_AFTER_SECONDS_MAX = 86400
 };
 
-static const char secret_place[] = "{secret}";
-
-struct request {
-    struct request *next; /* in whichever list it is */
-    uint64_t id;          /* the core's */
-    uint64_t trace;
-    enum method method;
-    char *url; /* with the secret */
-    size_t url_capacity;
-    char *body; /* JSON, with the secret; NULL for none */
-    size_t body_size;
-    uint32_t timeout_ms;
-    uint64_t started_ms;       /* steady time */
-    struct slot *slot;         /* while it is under way, and until it is delivered */
-    struct http_answer answer; /* all but its views, once done */
-    char reason[REASON_SIZE_MAX + 1];
-};
-
-struct request_list {
-    struct request *first;
-    struct request **end; /* where the next one is hooked in */
-    unsigned count;
-};
-
-struct slot {
+struct http_slot {
     struct http_client *client;
     CURL *easy;
     struct json_reader *reader;
-    struct request *request; /* NULL: free */
-    bool attached;           /* in the multi handle */
-    bool sent;               /* a connection stood and the request went out on it */
-    bool sent_due;           /* … and that is still to be told */
+    struct http_call *request; /* NULL: free */
+    bool attached;             /* in the multi handle */
+    bool sent;                 /* a connection stood and the request went out on it */
+    bool sent_due;             /* … and that is still to be told */
     bool too_large;
     bool headers_whole; /* the empty line at their end came */
     size_t headers_size;
@@ -98,9 +75,8 @@ struct slot {
 };
 
 struct http_client {
-    struct http_target target;
-    struct text secret;
-    char *secret_encoded;
+    enum service service;
+    struct http_place place;
     http_client_deliver *deliver;
     void *context;
     bool tls; /* the base begins with https */
@@ -112,17 +88,17 @@ struct http_client {
     uint64_t timer_at_ms;  /* when curl wants to be called; 0: not at all */
     uint64_t queue_due_ms; /* when the first queued request may have waited too long */
 
-    struct request_list held;
-    struct request_list queued;
-    struct request_list done;
-    struct request_list spare;
-    struct request *delivering; /* the one whose answer is being delivered */
+    struct http_calls held;
+    struct http_calls queued;
+    struct http_calls done;
+    struct http_calls spare;
+    struct http_call *delivering; /* the one whose answer is being delivered */
     bool delivering_cancelled;
     bool working;
     unsigned in_flight;
 
     unsigned slots_max;
-    struct slot slots[];
+    struct http_slot slots[];
 };
 
 /*  ---- small things ------------------------------------------------------- */
@@ -134,50 +110,7 @@ static uint64_t now_ms (void)
     return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
 }
 
-static void list_init (struct request_list *list)
-{
-    list->first = NULL;
-    list->end = &list->first;
-    list->count = 0;
-}
-
-static void list_push (struct request_list *list, struct request *request)
-{
-    request->next = NULL;
-    *list->end = request;
-    list->end = &request->next;
-    list->count++;
-}
-
-static struct request *list_pop (struct request_list *list)
-{
-    struct request *request = list->first;
-    if (!request)
-        return NULL;
-    list->first = request->next;
-    if (!list->first)
-        list->end = &list->first;
-    list->count--;
-    return request;
-}
-
-/*  Takes the request with this id out of a list; NULL when it is not there. */
-static struct request *list_take (struct request_list *list, uint64_t id)
-{
-    for (struct request **at = &list->first; *at; at = &(*at)->next) {
-        struct request *request = *at;
-        if (request->id != id)
-            continue;
-        *at = request->next;
-        if (!*at)
-            list->end = at;
-        list->count--;
-        return request;
-    }
-    return NULL;
-}
-
-static void reason_set (struct request *request, const char *reason)
+static void reason_set (struct http_call *request, const char *reason)
 {
     snprintf (request->reason, sizeof request->reason, "%s", reason);
 }
@@ -186,9 +119,9 @@ static void reason_set (struct request *request, const char *reason)
 
 /*  An unused request. Without memory for one the process ends: a core waits for
     the answer to every request, and this one could get none. */
-static struct request *request_take (struct http_client *client)
+static struct http_call *request_take (struct http_client *client)
 {
-    struct request *request = list_pop (&client->spare);
+    struct http_call *request = http_calls_pop (&client->spare);
     if (!request)
         request = calloc (1, sizeof *request);
     if (!request)
@@ -197,125 +130,25 @@ static struct request *request_take (struct http_client *client)
     return request;
 }
 
-/*  Forgets what a request held: both have the secret in them. */
-static void request_wipe (struct request *request, size_t kept)
-{
-    if (request->body)
-        explicit_bzero (request->body, request->body_size);
-    free (request->body);
-    request->body = NULL;
-    request->body_size = 0;
-    if (request->url)
-        explicit_bzero (request->url, request->url_capacity);
-    if (request->url_capacity <= kept)
-        return;
-    free (request->url);
-    request->url = NULL;
-    request->url_capacity = 0;
-}
-
 /*  Gives a request back. */
-static void request_drop (struct http_client *client, struct request *request)
+static void request_drop (struct http_client *client, struct http_call *request)
 {
     assert (client->in_flight > 0 && !request->slot);
     client->in_flight--;
-    request_wipe (request, URL_SIZE_KEPT);
+    http_call_wipe (request, URL_SIZE_KEPT);
     if (client->spare.count < client->slots_max) {
-        list_push (&client->spare, request);
+        http_calls_push (&client->spare, request);
         return;
     }
-    request_wipe (request, 0);
+    http_call_wipe (request, 0);
     free (request);
 }
 
 /*  Ends a request that no connection ever saw. */
-static void request_fail (struct http_client *client, struct request *request, const char *reason)
+static void request_fail (struct http_client *client, struct http_call *request, const char *reason)
 {
-    request->answer =
-        (struct http_answer){ .request = request->id, .outcome = HTTP_UNREACHED, .body_state = BODY_NONE };
-    reason_set (request, reason);
-    list_push (&client->done, request);
-}
-
-/*  True for a path that can stand in a request line as it is. */
-static bool path_valid (struct text path)
-{
-    if (path.size > PATH_SIZE_MAX)
-        return false;
-    for (uint32_t i = 0; i < path.size; i++) {
-        if (path.data[i] <= ' ' || path.data[i] > '~' || path.data[i] == '#')
-            return false;
-    }
-    return true;
-}
-
-/*  Where `{secret}` stands in a path from `at` on; path.size when nowhere. */
-static uint32_t find_secret (struct text path, uint32_t at)
-{
-    uint32_t size = sizeof secret_place - 1;
-    for (; at + size <= path.size; at++) {
-        if (memcmp (path.data + at, secret_place, size) == 0)
-            return at;
-    }
-    return path.size;
-}
-
-static bool url_reserve (struct request *request, size_t size)
-{
-    if (request->url_capacity >= size)
-        return true;
-    char *url = realloc (request->url, size);
-    if (!url)
-        return false;
-    request->url = url;
-    request->url_capacity = size;
-    return true;
-}
-
-/*  Joins base and path, with the secret in its place. */
-static bool url_build (const struct http_client *client, struct request *request, struct text path)
-{
-    size_t size = strlen (client->target.base) + path.size + 2;
-    for (uint32_t at = find_secret (path, 0); at < path.size; at = find_secret (path, at + 1))
-        size += strlen (client->secret_encoded);
-    if (!url_reserve (request, size))
-        return false;
-    struct builder url;
-    builder_init (&url, request->url, request->url_capacity);
-    builder_literal (&url, client->target.base);
-    if (path.size > 0 && path.data[0] != '/' && path.data[0] != '?')
-        builder_literal (&url, "/");
-    uint32_t at = 0;
-    while (at < path.size) {
-        uint32_t place = find_secret (path, at);
-        builder_add (&url, (struct text){ path.data + at, place - at });
-        at = place;
-        if (place < path.size) {
-            builder_literal (&url, client->secret_encoded);
-            at += (uint32_t) sizeof secret_place - 1;
-        }
-    }
-    assert (!url.overflow);
-    return true;
-}
-
-/*  Fills a request in; NULL, or why it cannot be made. */
-static const char *request_fill (struct http_client *client, struct request *request,
-                                 const struct message *message)
-{
-    const struct http_request *asked = &message->http_request;
-    request->id = asked->request;
-    request->trace = message->trace;
-    request->method = asked->method;
-    request->timeout_ms = asked->timeout_ms ? (uint32_t) asked->timeout_ms : 1;
-    if (!path_valid (asked->path))
-        return "the path of the request is not one";
-    if (!url_build (client, request, asked->path))
-        return "out of memory";
-    if (asked->body.size == 0)
-        return NULL;
-    request->body = json_write (asked->body, client->secret, &request->body_size);
-    return request->body ? NULL : "the body of the request cannot be written as JSON";
+    http_call_unreached (request, reason);
+    http_calls_push (&client->done, request);
 }
 
 /*  ---- what curl calls ---------------------------------------------------- */
@@ -374,7 +207,7 @@ static int on_sending (void *context, char *remote, char *local, int remote_port
     (void) remote;
     (void) local;
     (void) remote_port;
-    struct slot *slot = context;
+    struct http_slot *slot = context;
     struct http_client *client = slot->client;
     assert (slot->request);
     if (slot->sent)
@@ -390,8 +223,8 @@ static int on_sending (void *context, char *remote, char *local, int remote_port
 static size_t on_read (char *bytes, size_t one, size_t size, void *context)
 {
     (void) one;
-    struct slot *slot = context;
-    const struct request *request = slot->request;
+    struct http_slot *slot = context;
+    const struct http_call *request = slot->request;
     size_t left = request->body_size - slot->body_sent;
     if (size > left)
         size = left;
@@ -406,7 +239,7 @@ static size_t on_read (char *bytes, size_t one, size_t size, void *context)
 static size_t on_header (char *bytes, size_t one, size_t size, void *context)
 {
     (void) one;
-    struct slot *slot = context;
+    struct http_slot *slot = context;
     if (size >= 5 && memcmp (bytes, "HTTP/", 5) == 0)
         slot->headers_whole = false;
     else if (size > 0 && size <= 2 && bytes[size - 1] == '\n')
@@ -423,7 +256,7 @@ static size_t on_header (char *bytes, size_t one, size_t size, void *context)
 static size_t on_reply (char *bytes, size_t one, size_t size, void *context)
 {
     (void) one;
-    struct slot *slot = context;
+    struct http_slot *slot = context;
     slot->reply_size += size;
     if (slot->reply_size > REPLY_BYTES_MAX)
         slot->too_large = true;
@@ -435,7 +268,7 @@ static size_t on_reply (char *bytes, size_t one, size_t size, void *context)
 /*  ---- slots -------------------------------------------------------------- */
 
 /*  Options that are the same for every request. */
-static void slot_options (struct slot *slot)
+static void slot_options (struct http_slot *slot)
 {
     CURL *easy = slot->easy;
     curl_easy_setopt (easy, CURLOPT_PRIVATE, slot);
@@ -471,7 +304,7 @@ static void slot_options (struct slot *slot)
 }
 
 /*  Makes what a slot needs, the first time. */
-static bool slot_ready (struct slot *slot)
+static bool slot_ready (struct http_slot *slot)
 {
     if (!slot->reader)
         slot->reader = json_reader_new (REPLY_SIZE_MAX);
@@ -484,10 +317,10 @@ static bool slot_ready (struct slot *slot)
 }
 
 /*  Options of this request. */
-static bool slot_aim (struct slot *slot, uint64_t now)
+static bool slot_aim (struct http_slot *slot, uint64_t now)
 {
     CURL *easy = slot->easy;
-    const struct request *request = slot->request;
+    const struct http_call *request = slot->request;
     uint64_t waited = now - request->started_ms;
     long left_ms = waited < request->timeout_ms ? (long) (request->timeout_ms - waited) : 1;
     long connect_ms = left_ms < CONNECT_TIMEOUT_MS_MAX ? left_ms : CONNECT_TIMEOUT_MS_MAX;
@@ -505,7 +338,7 @@ static bool slot_aim (struct slot *slot, uint64_t now)
 }
 
 /*  Frees a slot for the next request. */
-static void slot_release (struct slot *slot)
+static void slot_release (struct http_slot *slot)
 {
     if (slot->attached)
         curl_multi_remove_handle (slot->client->multi, slot->easy);
@@ -519,7 +352,7 @@ static void slot_release (struct slot *slot)
         json_reader_reset (slot->reader);
 }
 
-static struct slot *slot_free (struct http_client *client)
+static struct http_slot *slot_free (struct http_client *client)
 {
     for (unsigned i = 0; i < client->slots_max; i++) {
         if (!client->slots[i].request)
@@ -532,9 +365,9 @@ static struct slot *slot_free (struct http_client *client)
 static void launch (struct http_client *client)
 {
     uint64_t now = now_ms ();
-    struct slot *slot;
+    struct http_slot *slot;
     while (client->queued.first && (slot = slot_free (client)) != NULL) {
-        struct request *request = list_pop (&client->queued);
+        struct http_call *request = http_calls_pop (&client->queued);
         slot->request = request;
         request->slot = slot;
         slot->attached = slot_ready (slot) && slot_aim (slot, now) &&
@@ -548,7 +381,7 @@ static void launch (struct http_client *client)
 
 /*  ---- how a request ended ------------------------------------------------ */
 
-static enum http_outcome outcome_of (const struct slot *slot, CURLcode code)
+static enum http_outcome outcome_of (const struct http_slot *slot, CURLcode code)
 {
     if (code == CURLE_OK)
         return HTTP_ANSWERED;
@@ -579,9 +412,9 @@ static const struct {
 };
 
 /*  Reasons that need more than the code. */
-static bool reason_special (struct slot *slot, CURLcode code)
+static bool reason_special (struct http_slot *slot, CURLcode code)
 {
-    struct request *request = slot->request;
+    struct http_call *request = slot->request;
     char *out = request->reason;
     size_t size = sizeof request->reason;
     if (request->answer.outcome == HTTP_TOO_LARGE)
@@ -602,7 +435,7 @@ static bool reason_special (struct slot *slot, CURLcode code)
     return true;
 }
 
-static void reason_fill (struct slot *slot, CURLcode code)
+static void reason_fill (struct http_slot *slot, CURLcode code)
 {
     if (code == CURLE_OK) {
         slot->request->reason[0] = '\0';
@@ -621,7 +454,7 @@ static void reason_fill (struct slot *slot, CURLcode code)
 
 /*  The body as far as it may be used: all of a reply that came, and the whole
     elements of a page that broke off, when its status was a good one. */
-static void body_fill (struct slot *slot, struct http_answer *answer, long status)
+static void body_fill (struct http_slot *slot, struct http_answer *answer, long status)
 {
     answer->body_state = BODY_NONE;
     answer->body = NO_RAW;
@@ -633,9 +466,9 @@ static void body_fill (struct slot *slot, struct http_answer *answer, long statu
 
 /*  Notes how a request ended. It keeps its slot until it is delivered, because
     its body lies there. */
-static void settle (struct slot *slot, CURLcode code)
+static void settle (struct http_slot *slot, CURLcode code)
 {
-    struct request *request = slot->request;
+    struct http_call *request = slot->request;
     struct http_client *client = slot->client;
     curl_multi_remove_handle (client->multi, slot->easy);
     slot->attached = false;
@@ -658,12 +491,12 @@ static void settle (struct slot *slot, CURLcode code)
     answer->status = answered && status > 0 && status <= 999 ? (uint64_t) status : 0;
     body_fill (slot, answer, status);
     reason_fill (slot, code);
-    list_push (&client->done, request);
+    http_calls_push (&client->done, request);
 }
 
 /*  ---- delivering --------------------------------------------------------- */
 
-static void deliver_sent (struct http_client *client, struct slot *slot)
+static void deliver_sent (struct http_client *client, struct http_slot *slot)
 {
     slot->sent_due = false;
     struct message message = { .id = MESSAGE_HTTP_SENT,
@@ -674,7 +507,7 @@ static void deliver_sent (struct http_client *client, struct slot *slot)
 
 /*  Delivers one answer, unless the receiver cancels the request when it hears
     that it was sent. */
-static void deliver_answer (struct http_client *client, struct request *request)
+static void deliver_answer (struct http_client *client, struct http_call *request)
 {
     client->delivering = request;
     client->delivering_cancelled = false;
@@ -697,13 +530,13 @@ static void deliver_answer (struct http_client *client, struct request *request)
 static void deliver_all (struct http_client *client)
 {
     for (unsigned i = 0; i < client->slots_max; i++) {
-        struct slot *slot = &client->slots[i];
+        struct http_slot *slot = &client->slots[i];
         if (slot->sent_due && slot->attached)
             deliver_sent (client, slot);
     }
     unsigned count = client->done.count;
-    struct request *request;
-    while (count-- > 0 && (request = list_pop (&client->done)) != NULL)
+    struct http_call *request;
+    while (count-- > 0 && (request = http_calls_pop (&client->done)) != NULL)
         deliver_answer (client, request);
 }
 
@@ -714,19 +547,6 @@ bool http_client_global_init (void)
     /*  A TLS connection that the service closed must not end the process. */
     signal (SIGPIPE, SIG_IGN);
     return curl_global_init (CURL_GLOBAL_DEFAULT) == CURLE_OK;
-}
-
-static char *encode_secret (struct text secret)
-{
-    size_t capacity = (size_t) secret.size * 3 + 1;
-    char *encoded = malloc (capacity);
-    if (!encoded)
-        return NULL;
-    struct builder builder;
-    builder_init (&builder, encoded, capacity);
-    builder_percent (&builder, secret);
-    assert (!builder.overflow);
-    return encoded;
 }
 
 /*  Makes a list of headers; NULL when out of memory. */
@@ -767,47 +587,35 @@ struct http_client *http_client_new (const struct http_target *target, unsigned 
 {
     assert (target && target->base && target->secret && deliver && reason);
     assert (connections_max > 0 && connections_max <= CONNECTIONS_MAX);
-    struct http_client *client = calloc (1, sizeof *client + connections_max * sizeof (struct slot));
+    struct http_client *client = calloc (1, sizeof *client + connections_max * sizeof (struct http_slot));
     if (!client) {
         snprintf (reason, reason_size, "HTTP client: out of memory");
         return NULL;
     }
-    client->target = *target;
-    client->secret = text_of (target->secret);
+    client->service = target->service;
     client->tls = strncasecmp (target->base, "https:", 6) == 0;
     client->deliver = deliver;
     client->context = context;
     client->slots_max = connections_max;
     for (unsigned i = 0; i < connections_max; i++)
         client->slots[i].client = client;
-    list_init (&client->held);
-    list_init (&client->queued);
-    list_init (&client->done);
-    list_init (&client->spare);
+    http_calls_init (&client->held);
+    http_calls_init (&client->queued);
+    http_calls_init (&client->done);
+    http_calls_init (&client->spare);
     client->epoll = epoll_create1 (EPOLL_CLOEXEC);
     int error = client->epoll < 0 ? errno : ENOMEM;
     client->multi = curl_multi_init ();
-    client->secret_encoded = encode_secret (client->secret);
+    bool placed = http_place_init (&client->place, target);
     client->get_headers = header_list (false);
     client->post_headers = header_list (true);
-    if (client->epoll < 0 || !client->multi || !client->secret_encoded || !client->get_headers ||
-        !client->post_headers) {
+    if (client->epoll < 0 || !client->multi || !placed || !client->get_headers || !client->post_headers) {
         snprintf (reason, reason_size, "HTTP client: %s", strerror (error));
         http_client_destroy (&client);
         return NULL;
     }
     multi_options (client);
     return client;
-}
-
-/*  Frees a list and its requests. */
-static void list_destroy (struct request_list *list)
-{
-    struct request *request;
-    while ((request = list_pop (list)) != NULL) {
-        request_wipe (request, 0);
-        free (request);
-    }
 }
 
 void http_client_destroy (struct http_client **self)
@@ -818,29 +626,27 @@ void http_client_destroy (struct http_client **self)
         return;
     assert (!client->working);
     for (unsigned i = 0; i < client->slots_max; i++) {
-        struct slot *slot = &client->slots[i];
+        struct http_slot *slot = &client->slots[i];
         /*  One that is done is in its list as well. */
-        struct request *request = slot->attached ? slot->request : NULL;
+        struct http_call *request = slot->attached ? slot->request : NULL;
         slot_release (slot);
         if (request)
-            list_push (&client->spare, request);
+            http_calls_push (&client->spare, request);
         if (slot->easy)
             curl_easy_cleanup (slot->easy);
         json_reader_destroy (&slot->reader);
     }
-    list_destroy (&client->held);
-    list_destroy (&client->queued);
-    list_destroy (&client->done);
-    list_destroy (&client->spare);
+    http_calls_clear (&client->held);
+    http_calls_clear (&client->queued);
+    http_calls_clear (&client->done);
+    http_calls_clear (&client->spare);
     if (client->multi)
         curl_multi_cleanup (client->multi);
     if (client->epoll >= 0)
         close (client->epoll);
     curl_slist_free_all (client->get_headers);
     curl_slist_free_all (client->post_headers);
-    if (client->secret_encoded)
-        explicit_bzero (client->secret_encoded, strlen (client->secret_encoded));
-    free (client->secret_encoded);
+    http_place_destroy (&client->place);
     free (client);
     *self = NULL;
 }
@@ -848,15 +654,15 @@ void http_client_destroy (struct http_client **self)
 void http_client_put (struct http_client *client, const struct message *message)
 {
     assert (client && message && message->id == MESSAGE_HTTP_REQUEST);
-    assert (message->http_request.service == client->target.service);
-    struct request *request = request_take (client);
-    const char *wrong = request_fill (client, request, message);
+    assert (message->http_request.service == client->service);
+    struct http_call *request = request_take (client);
+    const char *wrong = http_call_fill (request, &client->place, message);
     if (!wrong && client->in_flight > REQUESTS_MAX)
         wrong = "too many requests under way";
     if (wrong)
         request_fail (client, request, wrong);
     else
-        list_push (&client->held, request);
+        http_calls_push (&client->held, request);
 }
 
 void http_client_cancel (struct http_client *client, uint64_t id)
@@ -866,13 +672,13 @@ void http_client_cancel (struct http_client *client, uint64_t id)
         client->delivering_cancelled = true;
         return;
     }
-    struct request *request = list_take (&client->held, id);
+    struct http_call *request = http_calls_take (&client->held, id);
     if (!request)
-        request = list_take (&client->queued, id);
+        request = http_calls_take (&client->queued, id);
     if (!request)
-        request = list_take (&client->done, id);
+        request = http_calls_take (&client->done, id);
     for (unsigned i = 0; !request && i < client->slots_max; i++) {
-        struct slot *slot = &client->slots[i];
+        struct http_slot *slot = &client->slots[i];
         if (slot->attached && slot->request->id == id)
             request = slot->request;
     }
@@ -889,13 +695,13 @@ void http_client_start (struct http_client *client)
     if (!client->held.first)
         return;
     uint64_t now = now_ms ();
-    struct request *request;
-    while ((request = list_pop (&client->held)) != NULL) {
+    struct http_call *request;
+    while ((request = http_calls_pop (&client->held)) != NULL) {
         request->started_ms = now;
         uint64_t due = now + request->timeout_ms;
         if (!client->queued.first || due < client->queue_due_ms)
             client->queue_due_ms = due;
-        list_push (&client->queued, request);
+        http_calls_push (&client->queued, request);
     }
     launch (client);
 }
@@ -928,7 +734,7 @@ static void expire (struct http_client *client)
         return;
     client->queue_due_ms = UINT64_MAX;
     for (unsigned count = client->queued.count; count > 0; count--) {
-        struct request *request = list_pop (&client->queued);
+        struct http_call *request = http_calls_pop (&client->queued);
         uint64_t due = request->started_ms + request->timeout_ms;
         if (due <= now) {
             request_fail (client, request, "no connection was free in time");
@@ -937,7 +743,7 @@ static void expire (struct http_client *client)
         }
         if (due < client->queue_due_ms)
             client->queue_due_ms = due;
-        list_push (&client->queued, request);
+        http_calls_push (&client->queued, request);
     }
 }
 
@@ -974,7 +780,7 @@ void http_client_work (struct http_client *client)
         if (ended->msg != CURLMSG_DONE)
             continue;
         CURLcode code = ended->data.result;
-        struct slot *slot = NULL;
+        struct http_slot *slot = NULL;
         curl_easy_getinfo (ended->easy_handle, CURLINFO_PRIVATE, (char **) &slot);
         assert (slot && slot->attached);
         settle (slot, code);
