@@ -14,34 +14,29 @@
 #include "actors/base/config.h"
 
 /*  Exit codes of the outside contract; the last two are those of sysexits. */
-enum exit_code {
-    EXIT_OK = 0,
-    EXIT_FAILED = 1,
-    EXIT_USAGE = 64,
-    EXIT_CONFIG = 78
-};
+enum exit_code { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 64, EXIT_CONFIG = 78 };
 
-int command_run (int argc, char **argv);    /* all actors, until a signal */
-int command_check (int argc, char **argv);  /* validates, prints, probes */
-int command_emit (int argc, char **argv);   /* posts one event */
+int command_run (int argc, char **argv);   /* all actors, until a signal */
+int command_check (int argc, char **argv); /* validates, prints, probes */
+int command_emit (int argc, char **argv);  /* posts one event */
 
 /*  One option: `--name VALUE`, `--name=VALUE`, or a flag. */
 struct command_option {
-    const char *name;      /* without dashes */
-    const char *argument;  /* what --help calls the value; NULL for a flag */
-    const char *help;      /* one line */
-    const char **value;    /* receives the value; untouched when not given */
-    bool *flag;            /* set when given; may be NULL for one with a value */
+    const char *name;     /* without dashes */
+    const char *argument; /* what --help calls the value; NULL for a flag */
+    const char *help;     /* one line */
+    const char **value;   /* receives the value; untouched when not given */
+    bool *flag;           /* set when given; may be NULL for one with a value */
 };
 
 /*  What a command understands. `--help` and `--version` come by themselves. */
 struct command_syntax {
-    const char *name;                      /* as typed: "emit" */
-    const char *operand;                   /* "TYPE", exactly one; NULL for none */
-    const char *help;                      /* what it does, printed by --help */
+    const char *name;    /* as typed: "emit" */
+    const char *operand; /* "TYPE", exactly one; NULL for none */
+    const char *help;    /* what it does, printed by --help */
     const struct command_option *options;
-    size_t count;                          /* of options */
-    const char **operand_value;            /* receives the operand; NULL with none */
+    size_t count;               /* of options */
+    const char **operand_value; /* receives the operand; NULL with none */
 };
 
 /*  Reads the arguments. True: go on. False: it is over, with *code to return:
@@ -49,8 +44,7 @@ struct command_syntax {
 bool command_parse (const struct command_syntax *syntax, int argc, char **argv, int *code);
 
 /*  Names a mistake in the arguments on stderr; returns EXIT_USAGE. */
-int command_usage (const char *command, const char *format, ...)
-    __attribute__ ((format (printf, 2, 3)));
+int command_usage (const char *command, const char *format, ...) __attribute__ ((format (printf, 2, 3)));
 
 /*  Loads the configuration; on problems prints all of them on stderr and
     returns false. The config is to be destroyed in both cases. */

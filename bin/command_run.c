@@ -46,11 +46,11 @@ struct process {
     struct status *status;
     struct sandbox *sandbox;
     void *context;
-    struct shell *shells[ACTORS_MAX];  /* in the order of the topology */
-    int signals;                       /* signalfd */
-    int notices;                       /* eventfd: an actor has something to say */
-    atomic_bool drained[ACTORS_MAX];   /* by place in the topology */
-    atomic_bool rejected;              /* a service rejects the secret */
+    struct shell *shells[ACTORS_MAX]; /* in the order of the topology */
+    int signals;                      /* signalfd */
+    int notices;                      /* eventfd: an actor has something to say */
+    atomic_bool drained[ACTORS_MAX];  /* by place in the topology */
+    atomic_bool rejected;             /* a service rejects the secret */
 };
 
 /*  ---- opening ------------------------------------------------------------ */
@@ -73,7 +73,7 @@ static void on_notice (void *context, enum role role, const struct message *mess
     if (message->id == MESSAGE_HEALTH && message->health.state == SERVICE_REJECTS)
         atomic_store (&self->rejected, true);
     if (write (self->notices, &one, sizeof one) < 0)
-        return;  /* the counter is full: the main thread is awake anyway */
+        return; /* the counter is full: the main thread is awake anyway */
 }
 
 /*  Signals arrive as a descriptor; every thread started later has them blocked
@@ -132,7 +132,8 @@ static int open_sandbox (struct process *self)
     config_use_sandbox (config, sandbox_port (self->sandbox));
     if (!sandbox_env_write (config, sandbox_port (self->sandbox), reason, sizeof reason))
         return fail ("the sandbox's configuration", reason);
-    log_say (self_name, LOG_INFO, "sandbox: events, usermeta and virtualcurrency at http://127.0.0.1:%u, data in %s",
+    log_say (self_name, LOG_INFO,
+             "sandbox: events, usermeta and virtualcurrency at http://127.0.0.1:%u, data in %s",
              (unsigned) sandbox_port (self->sandbox), config->state_dir);
     return EXIT_OK;
 }
@@ -181,10 +182,12 @@ static int open_actors (struct process *self)
 static void say_what_runs (const struct config *config)
 {
     const struct settings *settings = &config->settings;
-    log_say (self_name, LOG_INFO, "version " GUERDON_VERSION ": a player of %s who logs in to %s gets %lld %s (%s)",
+    log_say (self_name, LOG_INFO,
+             "version " GUERDON_VERSION ": a player of %s who logs in to %s gets %lld %s (%s)",
              settings->app_1_name, settings->app_2_name, (long long) settings->reward_amount,
              settings->reward_currency, settings->reward_id);
-    log_say (self_name, LOG_INFO, "marker, auth and reward are all at %s: usermeta %s, virtualcurrency %s; events %s",
+    log_say (self_name, LOG_INFO,
+             "marker, auth and reward are all at %s: usermeta %s, virtualcurrency %s; events %s",
              settings->app_1_name, config->services[SERVICE_USERMETA].base,
              config->services[SERVICE_CURRENCY].base, config->services[SERVICE_EVENTS].base);
 }
@@ -272,7 +275,8 @@ static bool drain_actor (struct process *self, unsigned index, uint64_t deadline
             return false;
         uint64_t left_ms = deadline_ms - now_ms;
         if (wait_for_news (self, left_ms > 1000 ? 1000 : (int) left_ms)) {
-            log_say (self_name, LOG_WARN, "second signal: ending at once; what is unfinished will come again");
+            log_say (self_name, LOG_WARN,
+                     "second signal: ending at once; what is unfinished will come again");
             _exit (EXIT_FAILED);
         }
     }
@@ -304,8 +308,9 @@ static int run (struct process *self)
             code = EXIT_CONFIG;
     }
     if (code == EXIT_CONFIG)
-        fprintf (stderr, "guerdon run: API_SECRET is rejected by a service: expected the secret that all three "
-                         "services share; see the log for which\n");
+        fprintf (stderr,
+                 "guerdon run: API_SECRET is rejected by a service: expected the secret that all three "
+                 "services share; see the log for which\n");
     close_all (self);
     if (code == EXIT_OK)
         log_say (self_name, LOG_INFO, "ended");
@@ -317,11 +322,12 @@ int command_run (int argc, char **argv)
     struct config_request request = { 0 };
     const struct command_option options[] = {
         { "sandbox", NULL, "run the three services inside, for development", NULL, &request.sandbox },
-        { "env-file", "FILE", "read variables that the environment does not set from FILE",
-          &request.env_file, NULL },
+        { "env-file", "FILE", "read variables that the environment does not set from FILE", &request.env_file,
+          NULL },
     };
-    const struct command_syntax syntax = { "run",   NULL,    help,
-                                           options, sizeof options / sizeof *options, NULL };
+    const struct command_syntax syntax = {
+        "run", NULL, help, options, sizeof options / sizeof *options, NULL
+    };
     int code = EXIT_OK;
     if (!command_parse (&syntax, argc, argv, &code))
         return code;

@@ -8,8 +8,8 @@
 /*  One actor of the system. */
 struct topology_actor {
     const struct actor_spec *spec;
-    const char *endpoint;      /* where it is bound; NULL: it only connects */
-    enum role talks_to[BUS_LINKS_MAX];  /* whom it connects to; ROLE_SHELL ends the list */
+    const char *endpoint;              /* where it is bound; NULL: it only connects */
+    enum role talks_to[BUS_LINKS_MAX]; /* whom it connects to; ROLE_SHELL ends the list */
 };
 
 /*  Every actor, in the order of the flow: an earlier one drains before a later

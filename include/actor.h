@@ -29,8 +29,8 @@
 
 /*  The time, as the shell read it before it called the core. */
 struct moment {
-    uint64_t steady_ms;  /* never goes back; the base of every timer */
-    uint64_t wall_ms;    /* since the epoch; may jump */
+    uint64_t steady_ms; /* never goes back; the base of every timer */
+    uint64_t wall_ms;   /* since the epoch; may jump */
 };
 
 /*  Where the effects of a core go. */
@@ -42,7 +42,7 @@ struct effects {
 
 struct actor_spec {
     enum role role;
-    enum service service;  /* the service whose HTTP it speaks, if any */
+    enum service service; /* the service whose HTTP it speaks, if any */
     bool speaks_http;
 
     /*  Bytes of state for these settings; the shell gives zeroed memory,

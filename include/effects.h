@@ -23,13 +23,13 @@ void put_health (const struct effects *effects, enum service service, enum servi
 /*  What a log line is about. Zero means nothing in particular. */
 struct about {
     uint64_t trace;
-    uint64_t position;  /* event id */
+    uint64_t position; /* event id */
     struct text user;
 };
 
 /*  A log line, in printf's format, cut at LOG_SIZE_MAX. */
-void put_log (const struct effects *effects, enum log_level level, struct about about,
-              const char *format, ...) __attribute__ ((format (printf, 4, 5)));
+void put_log (const struct effects *effects, enum log_level level, struct about about, const char *format,
+              ...) __attribute__ ((format (printf, 4, 5)));
 
 /*  A message without fields: OPEN, OPENED, DRAINED. */
 void put_plain (const struct effects *effects, struct address to, enum message_id id);

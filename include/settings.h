@@ -10,25 +10,25 @@
 #include <stdint.h>
 
 struct settings {
-    const char *app_1_name;        /* rewards go to this app's players; for logs */
-    const char *app_2_name;        /* `from` of the events that count */
+    const char *app_1_name; /* rewards go to this app's players; for logs */
+    const char *app_2_name; /* `from` of the events that count */
 
-    const char *reward_id;         /* 1..REWARD_SIZE_MAX bytes of [A-Za-z0-9_.-] */
-    int64_t reward_amount;         /* may be negative (reference 2) */
-    const char *reward_currency;   /* 1..NAME_SIZE_MAX bytes */
+    const char *reward_id;       /* 1..REWARD_SIZE_MAX bytes of [A-Za-z0-9_.-] */
+    int64_t reward_amount;       /* may be negative (reference 2) */
+    const char *reward_currency; /* 1..NAME_SIZE_MAX bytes */
 
-    const char *events_client_id;  /* our name at the events service */
+    const char *events_client_id; /* our name at the events service */
     const char *events_channel;
-    uint32_t poll_timeout_ms;      /* how long one poll may hang */
-    uint32_t gap_grace_ms;         /* how long an event id may be missing */
+    uint32_t poll_timeout_ms; /* how long one poll may hang */
+    uint32_t gap_grace_ms;    /* how long an event id may be missing */
 
-    uint32_t http_timeout_ms;      /* for one request to usermeta, virtualcurrency */
-    uint32_t window;               /* events in flight at most, 1..WINDOW_MAX */
+    uint32_t http_timeout_ms; /* for one request to usermeta, virtualcurrency */
+    uint32_t window;          /* events in flight at most, 1..WINDOW_MAX */
 
     const char *statsd_prefix;
-    bool statsd;                   /* false: nothing is sent */
+    bool statsd; /* false: nothing is sent */
 
-    uint64_t hash_seed;            /* random, new at every start */
+    uint64_t hash_seed; /* random, new at every start */
 };
 
 #endif

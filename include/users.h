@@ -19,7 +19,7 @@ struct user_slot {
 
 struct users {
     struct user_slot *slots;
-    char *long_bytes;  /* slots * USER_SIZE_MAX */
+    char *long_bytes; /* slots * USER_SIZE_MAX */
 };
 
 /*  Bytes of memory for so many slots, rounded up to a multiple of 16. */

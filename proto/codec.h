@@ -18,12 +18,15 @@
     and what was written is not to be used. */
 struct packer {
     uint8_t *data;
-    size_t size;      /* bytes written */
-    size_t capacity;  /* bytes there are */
+    size_t size;     /* bytes written */
+    size_t capacity; /* bytes there are */
     bool overflow;
 };
 
+/*  An empty packer over memory of the caller. */
 void packer_init (struct packer *packer, void *memory, size_t capacity);
+
+/*  One scalar each. A literal is a terminated string. */
 void pack_nil (struct packer *packer);
 void pack_bool (struct packer *packer, bool boolean);
 void pack_uint (struct packer *packer, uint64_t uint);
@@ -51,8 +54,8 @@ struct raw packer_raw (const struct packer *packer);
 
 enum encode_result {
     ENCODE_OK,
-    ENCODE_FULL,     /* it did not fit into the packer, which is as before */
-    ENCODE_INVALID   /* a field exceeds its limit: a bug of the sender */
+    ENCODE_FULL,   /* it did not fit into the packer, which is as before */
+    ENCODE_INVALID /* a field exceeds its limit: a bug of the sender */
 };
 
 /*  Appends a whole message: a plain one, or a batch of one item. */
@@ -62,19 +65,19 @@ enum encode_result encode_message (struct packer *packer, const struct message *
 enum encode_result encode_item (struct packer *packer, const struct message *message);
 
 /*  Appends a batch message made of `count` items that encode_item packed. */
-enum encode_result encode_batch (struct packer *packer, enum message_id id, uint64_t trace,
-                                 struct raw items, uint32_t count);
+enum encode_result encode_batch (struct packer *packer, enum message_id id, uint64_t trace, struct raw items,
+                                 uint32_t count);
 
 /*  ---- decoding ----------------------------------------------------------- */
 
 enum decode_result {
     DECODE_OK,
-    DECODE_END,      /* no more items */
-    DECODE_RUBBISH,  /* not msgpack, not whole, too deep, or bytes left over */
-    DECODE_SIZE,     /* larger than MESSAGE_SIZE_MAX, or too many items */
-    DECODE_VERSION,  /* another version of the protocol */
-    DECODE_UNKNOWN,  /* an id that this binary does not know, or a local one */
-    DECODE_FIELD     /* a field of the wrong type or beyond its limit */
+    DECODE_END,     /* no more items */
+    DECODE_RUBBISH, /* not msgpack, not whole, too deep, or bytes left over */
+    DECODE_SIZE,    /* larger than MESSAGE_SIZE_MAX, or too many items */
+    DECODE_VERSION, /* another version of the protocol */
+    DECODE_UNKNOWN, /* an id that this binary does not know, or a local one */
+    DECODE_FIELD    /* a field of the wrong type or beyond its limit */
 };
 
 /*  A name for logs and metrics. */
@@ -84,7 +87,7 @@ const char *decode_result_name (enum decode_result result);
 struct decoder {
     const struct message_spec *spec;
     uint64_t trace;
-    uint32_t count;  /* values left to read */
+    uint32_t count; /* values left to read */
     struct cursor cursor;
 };
 

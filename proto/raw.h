@@ -12,8 +12,8 @@
 enum value_type {
     VALUE_NIL,
     VALUE_BOOL,
-    VALUE_UINT,   /* an integer >= 0 */
-    VALUE_INT,    /* an integer < 0 */
+    VALUE_UINT, /* an integer >= 0 */
+    VALUE_INT,  /* an integer < 0 */
     VALUE_FLOAT,
     VALUE_TEXT,
     VALUE_BINARY,
@@ -25,14 +25,14 @@ enum value_type {
 /*  One scalar, or the head of a container. */
 struct value {
     enum value_type type;
-    int8_t ext;         /* VALUE_EXT: its type */
-    uint32_t count;     /* VALUE_ARRAY: elements; VALUE_MAP: pairs */
+    int8_t ext;     /* VALUE_EXT: its type */
+    uint32_t count; /* VALUE_ARRAY: elements; VALUE_MAP: pairs */
     union {
         bool boolean;
         uint64_t uint;
         int64_t integer;
         double real;
-        struct text text;  /* VALUE_TEXT, VALUE_BINARY, VALUE_EXT: the bytes */
+        struct text text; /* VALUE_TEXT, VALUE_BINARY, VALUE_EXT: the bytes */
     };
 };
 
@@ -42,6 +42,7 @@ struct cursor {
     const uint8_t *end;
 };
 
+/*  A cursor at the first byte of an object. */
 struct cursor cursor_of (struct raw raw);
 
 /*  Reads the next scalar or container head. Afterwards the cursor stands at

@@ -8,6 +8,7 @@
 /*  A view of a terminated string; NULL gives the empty text. */
 struct text text_of (const char *string);
 
+/*  True when both are the same bytes. */
 bool text_equal (struct text a, struct text b);
 
 /*  True when the bytes are valid UTF-8 (no surrogates, no overlong forms, not
@@ -31,12 +32,15 @@ uint64_t text_hash (struct text text, uint64_t seed);
     The bytes are always terminated while capacity > 0. */
 struct builder {
     char *data;
-    size_t size;      /* bytes, without the terminator */
-    size_t capacity;  /* bytes, with the terminator */
+    size_t size;     /* bytes, without the terminator */
+    size_t capacity; /* bytes, with the terminator */
     bool overflow;
 };
 
+/*  An empty builder over memory of the caller. */
 void builder_init (struct builder *builder, char *memory, size_t capacity);
+
+/*  Each adds one piece: bytes, a terminated string, a decimal number. */
 void builder_add (struct builder *builder, struct text text);
 void builder_literal (struct builder *builder, const char *string);
 void builder_uint (struct builder *builder, uint64_t uint);
@@ -50,6 +54,7 @@ void builder_percent (struct builder *builder, struct text text);
     bytes with "…". */
 void builder_printable (struct builder *builder, struct text text, size_t max);
 
+/*  A view of what was built. */
 struct text builder_text (const struct builder *builder);
 
 #endif

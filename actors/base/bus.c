@@ -15,16 +15,16 @@ enum { SOCKETS_MAX = BUS_LINKS_MAX + 1, IDENTITY_MAX = 32 };
 /*  A socket and, when it connects, whom it reaches. */
 struct socket {
     void *handle;
-    struct address peer;  /* ROLE_SHELL: it is the ROUTER, everybody else */
+    struct address peer; /* ROLE_SHELL: it is the ROUTER, everybody else */
 };
 
 struct bus {
     struct socket sockets[SOCKETS_MAX];
     unsigned count;
-    unsigned turn;       /* the socket to ask first */
-    bool has_router;     /* then it is socket 0 */
+    unsigned turn;   /* the socket to ask first */
+    bool has_router; /* then it is socket 0 */
     enum role role;
-    zmq_msg_t received;  /* what bus_receive handed out last */
+    zmq_msg_t received; /* what bus_receive handed out last */
 };
 
 void *bus_context_new (void)

@@ -29,11 +29,11 @@ struct bus_link {
 
 struct bus_options {
     void *context;
-    enum role role;                     /* whose bus it is */
-    const char *endpoint;               /* where it is bound; NULL: nowhere */
+    enum role role;       /* whose bus it is */
+    const char *endpoint; /* where it is bound; NULL: nowhere */
     struct bus_link links[BUS_LINKS_MAX];
     unsigned link_count;
-    int high_water_mark;                /* messages, in each direction */
+    int high_water_mark; /* messages, in each direction */
 };
 
 struct bus;
@@ -44,8 +44,8 @@ void bus_destroy (struct bus **bus);
 
 enum bus_result {
     BUS_OK,
-    BUS_FULL,     /* the high-water mark is reached; the message was not taken */
-    BUS_UNKNOWN   /* nobody is known at that address */
+    BUS_FULL,   /* the high-water mark is reached; the message was not taken */
+    BUS_UNKNOWN /* nobody is known at that address */
 };
 
 /*  Sends one message; the bytes are copied. Never blocks. */

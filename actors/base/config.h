@@ -20,13 +20,13 @@ enum { SERVICE_COUNT = 3, CONFIG_TEXT_MAX = 32768, CONFIG_VARIABLES_MAX = 48 };
 
 /*  Where a service is: from its link variables and prefix. */
 struct service_config {
-    char base[1024];  /* "http://host:port/prefix", no trailing slash */
-    bool given;       /* its _ADDR variable is set */
+    char base[1024]; /* "http://host:port/prefix", no trailing slash */
+    bool given;      /* its _ADDR variable is set */
 };
 
 /*  Where a value came from. */
 enum config_origin {
-    ORIGIN_NONE,  /* it has no value */
+    ORIGIN_NONE, /* it has no value */
     ORIGIN_ENVIRONMENT,
     ORIGIN_FILE,
     ORIGIN_DEFAULT,
@@ -35,43 +35,42 @@ enum config_origin {
 
 /*  The effective value of one variable. */
 struct config_value {
-    const char *text;           /* NULL: none */
-    int64_t number;             /* what the text means, where it means a number */
+    const char *text; /* NULL: none */
+    int64_t number;   /* what the text means, where it means a number */
     enum config_origin origin;
 };
 
 /*  Holds pointers into itself: not to be copied. */
 struct config {
-    struct settings settings;            /* for the cores; points into this struct's store */
-    struct service_config services[SERVICE_COUNT];  /* by enum service */
+    struct settings settings;                      /* for the cores; points into this struct's store */
+    struct service_config services[SERVICE_COUNT]; /* by enum service */
     const char *api_secret;
-    const char *host;                    /* of the status server */
-    uint16_t port;                       /* of the status server; 0: the system chooses */
-    const char *statsd_host;             /* NULL: none */
+    const char *host;        /* of the status server */
+    uint16_t port;           /* of the status server; 0: the system chooses */
+    const char *statsd_host; /* NULL: none */
     uint16_t statsd_port;
-    const char *state_dir;               /* not created by the configuration */
-    uint16_t sandbox_port;               /* 0: the system chooses */
+    const char *state_dir; /* not created by the configuration */
+    uint16_t sandbox_port; /* 0: the system chooses */
     uint32_t drain_seconds;
     enum log_level log_level;
     enum log_format log_format;
     bool sandbox;
-    struct config_value values[CONFIG_VARIABLES_MAX];  /* by row of the table */
-    char store[CONFIG_TEXT_MAX];         /* the strings */
-    size_t stored;                       /* bytes of the store in use */
+    struct config_value values[CONFIG_VARIABLES_MAX]; /* by row of the table */
+    char store[CONFIG_TEXT_MAX];                      /* the strings */
+    size_t stored;                                    /* bytes of the store in use */
 };
 
 /*  Which configuration is asked for. */
 struct config_request {
-    bool sandbox;          /* unset variables get values that fit the sandbox */
-    const char *env_file;  /* NULL: none. The environment wins over the file */
-    bool events_only;      /* `emit` needs the events service and secret only */
+    bool sandbox;         /* unset variables get values that fit the sandbox */
+    const char *env_file; /* NULL: none. The environment wins over the file */
+    bool events_only;     /* `emit` needs the events service and secret only */
 };
 
 /*  Reads the environment. False when there were problems; all of them are in
     `problems`. In both cases config is to be freed by config_destroy, and the
     log settings are filled as well as they can be. */
-bool config_load (struct config *config, const struct config_request *request,
-                  struct problems *problems);
+bool config_load (struct config *config, const struct config_request *request, struct problems *problems);
 
 /*  Points the services that are not given at a sandbox on this port. */
 void config_use_sandbox (struct config *config, uint16_t port);

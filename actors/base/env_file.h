@@ -21,8 +21,8 @@ struct env_entry {
 };
 
 struct env_file {
-    char *memory;  /* the file's bytes, which the entries point into */
-    size_t size;   /* of the memory */
+    char *memory; /* the file's bytes, which the entries point into */
+    size_t size;  /* of the memory */
     struct env_entry entries[ENV_FILE_ENTRIES_MAX];
     size_t count;
 };

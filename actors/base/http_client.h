@@ -18,8 +18,8 @@
 /*  A service: where it is. Strings outlive the client. */
 struct http_target {
     enum service service;
-    const char *base;    /* "http://host:port/prefix", no trailing slash */
-    const char *secret;  /* the API secret, as it is */
+    const char *base;   /* "http://host:port/prefix", no trailing slash */
+    const char *secret; /* the API secret, as it is */
 };
 
 /*  Hands over an HTTP_SENT or HTTP_ANSWER; views live until it returns. */

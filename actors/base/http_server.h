@@ -15,9 +15,9 @@
 struct http_exchange;
 
 struct http_server_request {
-    const char *method;  /* "GET", "HEAD", "POST", … */
-    struct text path;    /* as it was sent: percent-encoded, without the query */
-    struct text query;   /* behind "?", as it was sent */
+    const char *method; /* "GET", "HEAD", "POST", … */
+    struct text path;   /* as it was sent: percent-encoded, without the query */
+    struct text query;  /* behind "?", as it was sent */
     struct text body;
 };
 
@@ -32,8 +32,8 @@ struct http_server_handler {
         be called again, or -1. May be NULL. */
     long (*tick) (void *context);
     void *context;
-    size_t body_size_max;        /* larger bodies are answered 413 */
-    unsigned connections_max;    /* more are refused */
+    size_t body_size_max;     /* larger bodies are answered 413 */
+    unsigned connections_max; /* more are refused */
 };
 
 struct http_server;
@@ -52,8 +52,8 @@ uint16_t http_server_port (const struct http_server *server);
 
 /*  Answers; the body is copied. HEAD gets the headers only. Every reply has an
     x-request-id header. */
-void http_exchange_answer (struct http_exchange *exchange, unsigned status,
-                           const char *content_type, struct text body);
+void http_exchange_answer (struct http_exchange *exchange, unsigned status, const char *content_type,
+                           struct text body);
 
 /*  Percent-decodes into memory of at least text.size bytes; "+" stays. Returns
     the size; a bad escape stays as it is. */

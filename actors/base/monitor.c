@@ -30,10 +30,10 @@ struct actor_numbers {
 
 struct service_numbers {
     atomic_bool expected;
-    atomic_uint_fast64_t answers[STATUS_CLASSES];  /* by first digit of the status */
-    atomic_uint_fast64_t failures[OUTCOMES];       /* by outcome, other than answered */
+    atomic_uint_fast64_t answers[STATUS_CLASSES]; /* by first digit of the status */
+    atomic_uint_fast64_t failures[OUTCOMES];      /* by outcome, other than answered */
     atomic_uint_fast64_t elapsed_ms;
-    enum service_state state;                      /* under the lock, as is the reason */
+    enum service_state state; /* under the lock, as is the reason */
     char reason[REASON_SIZE_MAX + 1];
 };
 
@@ -215,7 +215,7 @@ static void say_counters (struct page *page, struct monitor *monitor)
     to Prometheus. */
 static const struct {
     enum gauge gauge;
-    enum role only;  /* ROLE_SHELL: every actor that has it */
+    enum role only; /* ROLE_SHELL: every actor that has it */
     const char *name;
     const char *type;
     const char *help;
@@ -246,7 +246,8 @@ static void say_gauges (struct page *page, struct monitor *monitor)
 
 static void say_messages (struct page *page, struct monitor *monitor)
 {
-    say_head (page, "messages_total", "counter", "Bus messages by actor and direction, batches counted as one.");
+    say_head (page, "messages_total", "counter",
+              "Bus messages by actor and direction, batches counted as one.");
     for (enum role role = ROLE_INGEST; role < (enum role) MONITOR_ROLES; role++) {
         struct actor_numbers *actor = &monitor->actors[role];
         if (!atomic_load (&actor->here))
@@ -272,13 +273,14 @@ static void say_http (struct page *page, struct monitor *monitor)
                  service_name (service), class, read_number (&numbers->answers[class]));
         for (enum http_outcome outcome = HTTP_UNREACHED; outcome < (enum http_outcome) OUTCOMES; outcome++)
             say (page, "guerdon_http_requests_total{service=\"%s\",result=\"%s\"} %" PRIu64 "\n",
-                 service_name (service), http_outcome_name (outcome), read_number (&numbers->failures[outcome]));
+                 service_name (service), http_outcome_name (outcome),
+                 read_number (&numbers->failures[outcome]));
     }
     say_head (page, "http_milliseconds_total", "counter", "Time spent in finished HTTP requests.");
     for (enum service service = 0; service < (enum service) MONITOR_SERVICES; service++)
         if (atomic_load (&monitor->services[service].expected))
-            say (page, "guerdon_http_milliseconds_total{service=\"%s\"} %" PRIu64 "\n", service_name (service),
-                 read_number (&monitor->services[service].elapsed_ms));
+            say (page, "guerdon_http_milliseconds_total{service=\"%s\"} %" PRIu64 "\n",
+                 service_name (service), read_number (&monitor->services[service].elapsed_ms));
 }
 
 static void say_services (struct page *page, struct monitor *monitor)
@@ -318,11 +320,13 @@ size_t monitor_metrics_page (struct monitor *monitor, char *text, size_t capacit
     say (&page, "guerdon_ready %d\n", monitor_ready (monitor));
     say_head (&page, "build_info", "gauge", "The version that runs.");
     say (&page, "guerdon_build_info{version=\"" GUERDON_VERSION "\"} 1\n");
-    say (&page, "# HELP process_start_time_seconds Start of the process since the epoch.\n"
-                "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds %lld\n",
+    say (&page,
+         "# HELP process_start_time_seconds Start of the process since the epoch.\n"
+         "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds %lld\n",
          (long long) monitor->started);
-    say (&page, "# HELP process_resident_memory_bytes Resident memory.\n"
-                "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %" PRIu64 "\n",
+    say (&page,
+         "# HELP process_resident_memory_bytes Resident memory.\n"
+         "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %" PRIu64 "\n",
          resident_bytes ());
     return page.size;
 }

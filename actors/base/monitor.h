@@ -28,12 +28,11 @@ void monitor_gauge (struct monitor *monitor, enum role role, enum gauge gauge, u
 
 /*  Messages that an actor took from and gave to the bus, and those that were
     dropped because they made no sense. */
-void monitor_messages (struct monitor *monitor, enum role role, uint64_t in, uint64_t out,
-                       uint64_t dropped);
+void monitor_messages (struct monitor *monitor, enum role role, uint64_t in, uint64_t out, uint64_t dropped);
 
 /*  The end of an HTTP request. */
-void monitor_http (struct monitor *monitor, enum service service, enum http_outcome outcome,
-                   unsigned status, uint64_t elapsed_ms);
+void monitor_http (struct monitor *monitor, enum service service, enum http_outcome outcome, unsigned status,
+                   uint64_t elapsed_ms);
 
 /*  What is known of a service now; `reason` may be empty. */
 void monitor_health (struct monitor *monitor, enum service service, enum service_state state,

@@ -13,17 +13,17 @@ struct parcel {
     struct address to;
     enum message_id id;
     uint64_t trace;
-    uint32_t count;        /* items; 0: a plain message, whole in `bytes` */
+    uint32_t count; /* items; 0: a plain message, whole in `bytes` */
     uint8_t *bytes;
     size_t size;
     size_t capacity;
 };
 
 struct outbox {
-    struct parcel *parcels;  /* in the order they were begun */
+    struct parcel *parcels; /* in the order they were begun */
     size_t count;
-    size_t capacity;         /* of them, those behind `count` keep their bytes */
-    size_t open_from;        /* older ones take no more items */
+    size_t capacity;  /* of them, those behind `count` keep their bytes */
+    size_t open_from; /* older ones take no more items */
     uint8_t frame[MESSAGE_SIZE_MAX];
 };
 

@@ -9,9 +9,9 @@
 #include <stddef.h>
 
 struct problems {
-    char text[16384];  /* lines, each ending in a newline; terminated */
-    size_t size;       /* bytes of text */
-    unsigned count;    /* of all problems, also of those that did not fit */
+    char text[16384]; /* lines, each ending in a newline; terminated */
+    size_t size;      /* bytes of text */
+    unsigned count;   /* of all problems, also of those that did not fit */
 };
 
 /*  Adds one line, without its newline. A line that does not fit is counted

@@ -18,7 +18,7 @@
 struct mapping {
     uintptr_t from;
     uintptr_t to;
-    bool clean_file;  /* a private, read-only view of a file */
+    bool clean_file; /* a private, read-only view of a file */
 };
 
 /*  Reads the line that begins a mapping; false for any other line. */
@@ -33,8 +33,8 @@ static bool read_head (const char *line, struct mapping *mapping)
         return false;
     mapping->from = from;
     mapping->to = to;
-    mapping->clean_file = fields == 4 && access[0] == 'r' && access[1] == '-' && access[3] == 'p' &&
-                          path[0] == '/';
+    mapping->clean_file =
+        fields == 4 && access[0] == 'r' && access[1] == '-' && access[3] == 'p' && path[0] == '/';
     return true;
 }
 

@@ -19,11 +19,11 @@
 #include "proto/codec.h"
 
 enum {
-    CONNECTIONS_MAX = 16,       /* more in flight gains nothing (reference: platform) */
-    TURN_FRAMES_MAX = 256,      /* frames of one turn, before what they cause goes out */
+    CONNECTIONS_MAX = 16,  /* more in flight gains nothing (reference: platform) */
+    TURN_FRAMES_MAX = 256, /* frames of one turn, before what they cause goes out */
     COMMIT_RETRY_MS = 100,
     DATAGRAM_RETRY_MS = 10000,
-    RUBBISH_LOG_MS = 60000,     /* at most one line about rubbish a minute */
+    RUBBISH_LOG_MS = 60000, /* at most one line about rubbish a minute */
     STACK_SIZE = 512 * 1024
 };
 
@@ -34,20 +34,20 @@ enum order { ORDER_NONE, ORDER_DRAIN, ORDER_STOP };
 struct shell {
     struct shell_options options;
     const char *name;
-    void *state;                      /* the core's */
+    void *state; /* the core's */
     struct bus *bus;
     struct outbox *outbox;
-    struct http_client *http;         /* NULL when it speaks none */
+    struct http_client *http; /* NULL when it speaks none */
     struct effects effects;
 
-    uint64_t timers[TIMERS_MAX];      /* steady ms; 0: not set */
-    uint64_t counts[COUNTERS];        /* not yet sent to stats */
+    uint64_t timers[TIMERS_MAX]; /* steady ms; 0: not set */
+    uint64_t counts[COUNTERS];   /* not yet sent to stats */
     struct moment now;
-    bool busy;                        /* something was handed over this turn */
-    bool uncommitted;                 /* the journal refused; the turn is held */
+    bool busy;        /* something was handed over this turn */
+    bool uncommitted; /* the journal refused; the turn is held */
     uint64_t retry_commit_ms;
 
-    int datagram;                     /* socket, or -1 */
+    int datagram; /* socket, or -1 */
     uint64_t datagram_retry_ms;
     uint64_t rubbish_logged_ms;
     uint64_t frames_in;
@@ -144,7 +144,8 @@ static void put_local (struct shell *self, const struct message *message)
         self->options.notify (self->options.notify_context, self->options.spec->role, message);
         break;
     default:
-        log_say (self->name, LOG_FATAL, "bug: the core put a message %d that no shell takes", (int) message->id);
+        log_say (self->name, LOG_FATAL, "bug: the core put a message %d that no shell takes",
+                 (int) message->id);
         abort ();
     }
 }
@@ -252,7 +253,7 @@ static void hand_over_orders (struct shell *self)
     if (atomic_load (&self->order) == ORDER_NONE)
         return;
     if (read (self->order_fd, &ignored, sizeof ignored) < 0)
-        return;  /* seen already */
+        return; /* seen already */
     if (atomic_load (&self->order) == ORDER_DRAIN && !self->drain_handed) {
         self->drain_handed = true;
         hand_over_plain (self, MESSAGE_DRAIN);
@@ -447,7 +448,7 @@ static void give_order (struct shell *self, enum order order)
     while (before < (int) order && !atomic_compare_exchange_weak (&self->order, &before, (int) order))
         continue;
     if (write (self->order_fd, &one, sizeof one) < 0)
-        return;  /* the counter is full: the thread is awake anyway */
+        return; /* the counter is full: the thread is awake anyway */
 }
 
 void shell_drain (struct shell *self)

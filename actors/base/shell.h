@@ -26,10 +26,10 @@ struct shell_options {
     const struct actor_spec *spec;
     const struct settings *settings;
     struct bus_options bus;
-    struct http_target target;       /* where spec->service is */
-    const char *statsd_host;         /* NULL: datagrams are dropped */
+    struct http_target target; /* where spec->service is */
+    const char *statsd_host;   /* NULL: datagrams are dropped */
     uint16_t statsd_port;
-    struct journal_port journal;     /* journal NULL: nothing is remembered */
+    struct journal_port journal; /* journal NULL: nothing is remembered */
     struct monitor *monitor;
 
     /*  Told, from the actor's thread, of every HEALTH and DRAINED of the core. */

@@ -21,8 +21,8 @@ struct status {
     struct http_server *server;
     struct monitor *monitor;
     char hostname[256];
-    char start_date[32];       /* ISO 8601 with milliseconds and Z */
-    char page[PAGE_SIZE_MAX];  /* of the server's one thread */
+    char start_date[32];      /* ISO 8601 with milliseconds and Z */
+    char page[PAGE_SIZE_MAX]; /* of the server's one thread */
 };
 
 static void answer (struct http_exchange *exchange, unsigned status, const char *type, const char *body,
@@ -119,12 +119,11 @@ static void on_metrics (struct status *self, struct http_exchange *exchange, str
 }
 
 static const struct {
-    const char *path;  /* a trailing "/" takes one more segment */
+    const char *path; /* a trailing "/" takes one more segment */
     void (*answer) (struct status *self, struct http_exchange *exchange, struct text rest);
 } pages[] = {
-    { "/about", on_about },   { "/rewards/v1/about", on_about },
-    { "/ping/", on_ping },    { "/rewards/v1/ping/", on_ping },
-    { "/health", on_health }, { "/ready", on_ready },
+    { "/about", on_about },           { "/rewards/v1/about", on_about }, { "/ping/", on_ping },
+    { "/rewards/v1/ping/", on_ping }, { "/health", on_health },          { "/ready", on_ready },
     { "/metrics", on_metrics },
 };
 

@@ -24,40 +24,40 @@ struct pending {
     uint64_t position;
     uint64_t trace;
     struct address ingest;
-    int32_t next;  /* the same player's next event, or the next free one */
+    int32_t next; /* the same player's next event, or the next free one */
 };
 
 /*  Somebody with at least one event that is not settled. */
 struct player {
     uint64_t hash;
-    uint64_t request;     /* the one under way; answers to others are stale */
-    int32_t bucket_next;  /* in its hash bucket, or the next free player */
-    int32_t first;        /* its events, oldest first: that one is decided */
+    uint64_t request;    /* the one under way; answers to others are stale */
+    int32_t bucket_next; /* in its hash bucket, or the next free player */
+    int32_t first;       /* its events, oldest first: that one is decided */
     int32_t last;
     enum stage stage;
-    bool rewarded;        /* the marker is there: we saw it or wrote it */
+    bool rewarded; /* the marker is there: we saw it or wrote it */
 };
 
 struct decision {
     const struct settings *settings;
     struct text app_2_name;
     struct text reward_id;
-    char marker_bytes[KEY_SIZE_MAX + 1];  /* "$reward$<id>" */
-    char keys_bytes[KEYS_SIZE_MAX + 1];   /* "auth,$reward$<id>" */
+    char marker_bytes[KEY_SIZE_MAX + 1]; /* "$reward$<id>" */
+    char keys_bytes[KEYS_SIZE_MAX + 1];  /* "auth,$reward$<id>" */
     struct text marker;
     struct text keys;
 
-    struct address ingests[INGESTS_MAX];  /* who asked for credit */
+    struct address ingests[INGESTS_MAX]; /* who asked for credit */
     unsigned ingest_count;
     bool usermeta_open;
     bool currency_open;
     bool draining;
     bool drained;
 
-    uint32_t capacity;   /* events, and so players */
-    uint32_t in_flight;  /* events not settled */
-    uint32_t reported;   /* in_flight as last told to the shell */
-    uint64_t sequence;   /* of requests */
+    uint32_t capacity;  /* events, and so players */
+    uint32_t in_flight; /* events not settled */
+    uint32_t reported;  /* in_flight as last told to the shell */
+    uint64_t sequence;  /* of requests */
 
     uint32_t bucket_mask;
     int32_t *buckets;
@@ -65,7 +65,7 @@ struct decision {
     struct player *players;
     int32_t free_event;
     int32_t free_player;
-    struct users users;  /* the player's id, by player */
+    struct users users; /* the player's id, by player */
 };
 
 static size_t round_up (size_t size)
@@ -84,8 +84,7 @@ static uint32_t bucket_count (uint32_t capacity)
 static size_t decision_state_size (const struct settings *settings)
 {
     uint32_t capacity = settings->window;
-    return round_up (sizeof (struct decision)) +
-           round_up (bucket_count (capacity) * sizeof (int32_t)) +
+    return round_up (sizeof (struct decision)) + round_up (bucket_count (capacity) * sizeof (int32_t)) +
            round_up (capacity * sizeof (struct pending)) + round_up (capacity * sizeof (struct player)) +
            users_size (capacity);
 }
@@ -138,7 +137,7 @@ static int32_t player_find (const struct decision *self, struct text user, uint6
 static int32_t player_add (struct decision *self, struct text user, uint64_t hash)
 {
     int32_t at = self->free_player;
-    assert (at != NONE);  /* there are as many as events */
+    assert (at != NONE); /* there are as many as events */
     struct player *player = &self->players[at];
     self->free_player = player->bucket_next;
     *player = (struct player){ .hash = hash, .first = NONE, .last = NONE };
@@ -174,10 +173,9 @@ static void event_append (struct decision *self, int32_t player_at, const struct
     struct pending *event = &self->events[at];
     struct player *player = &self->players[player_at];
     self->free_event = event->next;
-    *event = (struct pending){ .position = message->event.position,
-                               .trace = message->trace,
-                               .ingest = message->from,
-                               .next = NONE };
+    *event = (struct pending){
+        .position = message->event.position, .trace = message->trace, .ingest = message->from, .next = NONE
+    };
     if (player->last == NONE)
         player->first = at;
     else
@@ -188,8 +186,8 @@ static void event_append (struct decision *self, int32_t player_at, const struct
 
 /*  ---- asking and settling ------------------------------------------------ */
 
-static void settle (const struct effects *effects, struct address ingest, uint64_t position,
-                    uint64_t trace, enum outcome outcome)
+static void settle (const struct effects *effects, struct address ingest, uint64_t position, uint64_t trace,
+                    enum outcome outcome)
 {
     static const enum counter counters[] = {
         [OUTCOME_IGNORED] = COUNTER_IGNORED,
@@ -218,8 +216,7 @@ static struct about about_player (const struct decision *self, int32_t at)
                            .user = users_get (&self->users, (uint32_t) at) };
 }
 
-static void player_stage (struct decision *self, int32_t at, enum stage stage,
-                          const struct effects *effects)
+static void player_stage (struct decision *self, int32_t at, enum stage stage, const struct effects *effects)
 {
     struct player *player = &self->players[at];
     put_log (effects, LOG_TRACE, about_player (self, at), "%s -> %s", stage_names[player->stage],
@@ -238,8 +235,8 @@ static void ask_read (struct decision *self, int32_t at, const struct effects *e
     put (effects, (struct address){ ROLE_USERMETA_CLIENT, 0 }, &read);
 }
 
-static void remember (const struct decision *self, int32_t at, enum grant_state state,
-                      struct moment now, const struct effects *effects)
+static void remember (const struct decision *self, int32_t at, enum grant_state state, struct moment now,
+                      const struct effects *effects)
 {
     const struct pending *event = &self->events[self->players[at].first];
     struct message record = { .id = MESSAGE_REMEMBER, .trace = event->trace };
@@ -315,9 +312,9 @@ static void finish (struct decision *self, int32_t at, enum outcome outcome, con
 
 /*  What the rule says of an event by itself, before anything is read. */
 struct verdict {
-    bool due;  /* the player is to be looked up */
+    bool due; /* the player is to be looked up */
     enum outcome outcome;
-    const char *reason;  /* NULL: not worth a log line */
+    const char *reason; /* NULL: not worth a log line */
     struct text user;
 };
 

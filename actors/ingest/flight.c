@@ -66,7 +66,7 @@ static bool gap_below (const struct flight *flight, uint32_t index, uint64_t pos
         return entry_at (flight, index - 1)->position + 1 != position;
     if (flight->has_ack)
         return flight->ack + 1 != position;
-    return position > 1;  /* ids count from 1; what was settled before us is unknown */
+    return position > 1; /* ids count from 1; what was settled before us is unknown */
 }
 
 enum flight_add flight_add (struct flight *flight, uint64_t position, uint64_t now_ms)

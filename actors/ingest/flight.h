@@ -12,21 +12,21 @@
 
 struct flight_entry {
     uint64_t position;
-    uint64_t seen_ms;  /* steady time it was read at */
+    uint64_t seen_ms; /* steady time it was read at */
     bool settled;
-    bool gap;          /* the id below it may still appear */
+    bool gap; /* the id below it may still appear */
 };
 
 struct flight {
     struct flight_entry *entries;
     uint32_t capacity;
-    uint32_t head;         /* place of the oldest */
+    uint32_t head; /* place of the oldest */
     uint32_t count;
-    uint32_t gaps;         /* entries with `gap` */
-    uint32_t unsettled;    /* entries that are not settled */
-    bool has_ack;          /* false: nothing was ever settled; ack is unknown */
-    uint64_t ack;          /* everything up to here is settled */
-    uint64_t seen;         /* the highest position ever added */
+    uint32_t gaps;      /* entries with `gap` */
+    uint32_t unsettled; /* entries that are not settled */
+    bool has_ack;       /* false: nothing was ever settled; ack is unknown */
+    uint64_t ack;       /* everything up to here is settled */
+    uint64_t seen;      /* the highest position ever added */
 };
 
 enum flight_add { FLIGHT_ADDED, FLIGHT_KNOWN, FLIGHT_BEHIND, FLIGHT_FULL };
@@ -48,8 +48,7 @@ void flight_close_gaps (struct flight *flight, uint64_t position, uint64_t seen_
 
 /*  The lowest event with a gap below it; NULL without one. *below receives the
     id under the gap; false in *has_below when that is unknown. */
-const struct flight_entry *flight_first_gap (const struct flight *flight, uint64_t *below,
-                                             bool *has_below);
+const struct flight_entry *flight_first_gap (const struct flight *flight, uint64_t *below, bool *has_below);
 
 /*  When the oldest event that is not settled was read; false without one. */
 bool flight_oldest (const struct flight *flight, uint64_t *seen_ms);

@@ -50,15 +50,15 @@ static const char *const poll_names[] = { "main", "ahead", "gap" };
 
 /*  One kind of poll; at most one request of each is under way. */
 struct poll {
-    uint64_t request;     /* 0: none under way */
+    uint64_t request; /* 0: none under way */
     uint64_t started_ms;
-    uint64_t due_ms;      /* not to be asked again before */
+    uint64_t due_ms; /* not to be asked again before */
     uint64_t after;
     bool has_after;
-    bool sent;            /* it went out on a connection */
+    bool sent; /* it went out on a connection */
     uint32_t limit;
-    uint32_t failures;    /* in a row */
-    uint32_t pause_ms;    /* after the last early and empty answer */
+    uint32_t failures; /* in a row */
+    uint32_t pause_ms; /* after the last early and empty answer */
 };
 
 struct ingest {
@@ -66,21 +66,21 @@ struct ingest {
     struct flight flight;
     struct poll polls[POLL_KINDS];
     uint64_t channel_hash;
-    uint64_t sequence;        /* of requests */
-    uint32_t credit;          /* decision's; 0 until it opens */
-    uint32_t page_limit;      /* shrinks when pages are too large */
-    bool page_full;           /* the last page was: there is more */
-    uint64_t acked;           /* what the service was told; it answered */
+    uint64_t sequence;   /* of requests */
+    uint32_t credit;     /* decision's; 0 until it opens */
+    uint32_t page_limit; /* shrinks when pages are too large */
+    bool page_full;      /* the last page was: there is more */
+    uint64_t acked;      /* what the service was told; it answered */
     uint64_t last_ack_ms;
     enum service_state health;
-    bool accepted;            /* the service has accepted the secret once */
+    bool accepted; /* the service has accepted the secret once */
     bool draining;
     bool drained;
     uint32_t last_ack_attempts;
-    uint64_t plan_at_ms;      /* what TIMER_PLAN is set to */
+    uint64_t plan_at_ms; /* what TIMER_PLAN is set to */
     uint64_t polls_made;
     uint64_t bad_pages;
-    uint64_t reported_in_flight;  /* the gauges as last told to the shell */
+    uint64_t reported_in_flight; /* the gauges as last told to the shell */
     uint64_t reported_polls;
     uint64_t reported_bad_pages;
     uint64_t reported_seen;
@@ -223,8 +223,7 @@ static void plan_ahead (struct ingest *self, struct moment now, const struct eff
     uint64_t oldest_ms;
     if (!poll_idle (self, POLL_AHEAD, now) || self->flight.count == 0 || !room (self))
         return;
-    bool slow = flight_oldest (&self->flight, &oldest_ms) &&
-                oldest_ms + READ_AHEAD_AFTER_MS <= now.steady_ms;
+    bool slow = flight_oldest (&self->flight, &oldest_ms) && oldest_ms + READ_AHEAD_AFTER_MS <= now.steady_ms;
     if (!self->page_full && !slow && !self->flight.gaps)
         return;
     poll->has_after = true;
@@ -342,11 +341,11 @@ static void plan (struct ingest *self, struct moment now, const struct effects *
 
 /*  What became of a page. */
 struct harvest {
-    uint32_t fresh;     /* events taken in */
-    uint32_t unusable;  /* elements without a usable id */
-    uint32_t stale;     /* ids that go backwards and are settled or known */
-    uint64_t last;      /* the highest id of the page */
-    bool full;          /* there was no room for all of it */
+    uint32_t fresh;    /* events taken in */
+    uint32_t unusable; /* elements without a usable id */
+    uint32_t stale;    /* ids that go backwards and are settled or known */
+    uint64_t last;     /* the highest id of the page */
+    bool full;         /* there was no room for all of it */
 };
 
 static void hand_on (struct ingest *self, const struct event *event, const struct effects *effects)
@@ -356,8 +355,8 @@ static void hand_on (struct ingest *self, const struct event *event, const struc
     put (effects, (struct address){ ROLE_DECISION, 0 }, &message);
 }
 
-static void take_element (struct ingest *self, const struct poll *poll, struct raw element,
-                          struct moment now, struct harvest *harvest, const struct effects *effects)
+static void take_element (struct ingest *self, const struct poll *poll, struct raw element, struct moment now,
+                          struct harvest *harvest, const struct effects *effects)
 {
     struct event event;
     if (!page_event (element, &event)) {
@@ -472,7 +471,8 @@ static void on_bad_answer (struct ingest *self, struct poll *poll, const struct 
         self->page_limit /= 2;
     if (answer->outcome == HTTP_ANSWERED && answer->status == 200) {
         self->bad_pages++;
-        put_log (effects, LOG_WARN, (struct about){ 0 }, "%.*s; asking again", (int) reason.size, reason.data);
+        put_log (effects, LOG_WARN, (struct about){ 0 }, "%.*s; asking again", (int) reason.size,
+                 reason.data);
     }
     poll_failed (self, poll, reason, answer->retry_after_ms, now, effects);
 }
@@ -506,7 +506,7 @@ static void on_page (struct ingest *self, enum poll_kind kind, const struct http
     if (kind == POLL_GAP)
         poll->due_ms = now.steady_ms + GAP_INTERVAL_MS;
     else if (kind == POLL_MAIN && poll->limit == 1 && !harvest.fresh)
-        poll->due_ms = 0;  /* an acknowledgement: its interval is kept elsewhere */
+        poll->due_ms = 0; /* an acknowledgement: its interval is kept elsewhere */
     else
         pace (poll, harvest.fresh > 0, now);
     if (kind == POLL_GAP && !harvest.full && answer->body_state == BODY_JSON) {
@@ -525,7 +525,7 @@ static void on_http_answer (struct ingest *self, struct moment now, const struct
     enum poll_kind kind = (enum poll_kind) (answer->request % POLL_KINDS);
     struct poll *poll = &self->polls[kind];
     if (!answer->request || poll->request != answer->request)
-        return;  /* cancelled */
+        return; /* cancelled */
     poll->request = 0;
     char memory[REASON_SIZE_MAX + 1];
     struct builder builder;

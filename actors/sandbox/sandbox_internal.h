@@ -178,10 +178,13 @@ struct json_list {
     size_t count;
 };
 
+/*  Begins one, empty. */
 void json_list_begin (struct json_list *list, struct sandbox *sandbox);
 
 /*  Adds an item; false when it does not fit any more, and the list ends. */
 bool json_list_add (struct json_list *list, struct text json);
+
+/*  Ends it; the text lives until the next reply. */
 struct text json_list_end (struct json_list *list);
 
 #endif

@@ -14,7 +14,7 @@ enum { TIMER_FLUSH };
 
 struct stats {
     const struct settings *settings;
-    uint64_t unsent[COUNTERS];  /* by enum counter */
+    uint64_t unsent[COUNTERS]; /* by enum counter */
     bool timer_set;
     bool drain_asked;
     bool drained;

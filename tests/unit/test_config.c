@@ -31,7 +31,7 @@ static void set (const char *name, const char *value)
 static void set_all (void)
 {
     clearenv ();
-    set ("HOME", "/home/worker");
+    set ("HOME", "/srv/worker");
     set ("API_SECRET", SECRET);
     set ("APP_1_NAME", "one");
     set ("APP_2_NAME", "two");
@@ -149,7 +149,7 @@ static void test_only_what_is_required (void **state)
     assert_string_equal (config.host, "0.0.0.0");
     assert_int_equal (config.port, 8000);
     assert_int_equal (config.sandbox_port, 8001);
-    assert_string_equal (config.state_dir, "/home/worker/.local/state/guerdon");
+    assert_string_equal (config.state_dir, "/srv/worker/.local/state/guerdon");
     assert_int_equal (config.log_level, LOG_INFO);
     assert_false (config.sandbox);
 }
@@ -186,7 +186,7 @@ static void test_state_dir_where_the_specification_says (void **state)
     assert_string_equal (config.state_dir, "/var/state/guerdon");
     set ("XDG_STATE_HOME", "relative");
     assert_true (load ());
-    assert_string_equal (config.state_dir, "/home/worker/.local/state/guerdon");
+    assert_string_equal (config.state_dir, "/srv/worker/.local/state/guerdon");
     set ("STATE_DIR", "/srv/guerdon");
     assert_true (load ());
     assert_string_equal (config.state_dir, "/srv/guerdon");
@@ -213,7 +213,7 @@ static void test_nothing_set_names_all_that_is_missing (void **state)
 {
     (void) state;
     clearenv ();
-    set ("HOME", "/home/worker");
+    set ("HOME", "/srv/worker");
     assert_false (load ());
     assert_int_equal (problems.count, 7);
     for (size_t i = 0; i < 7; i++) {
@@ -542,7 +542,7 @@ static void test_the_sandbox_needs_nothing (void **state)
 {
     (void) state;
     clearenv ();
-    set ("HOME", "/home/worker");
+    set ("HOME", "/srv/worker");
     assert_true (load_request ((struct config_request){ .sandbox = true }));
     assert_true (config.sandbox);
     assert_string_equal (config.api_secret, "sandbox");
@@ -577,7 +577,7 @@ static void test_the_sandbox_does_not_hide_mistakes (void **state)
 {
     (void) state;
     clearenv ();
-    set ("HOME", "/home/worker");
+    set ("HOME", "/srv/worker");
     set (AMOUNT, "");
     assert_false (load_request ((struct config_request){ .sandbox = true }));
     assert_problem_begins (AMOUNT " is empty");
@@ -810,7 +810,7 @@ static void test_emit_needs_the_events_service_only (void **state)
 {
     (void) state;
     clearenv ();
-    set ("HOME", "/home/worker");
+    set ("HOME", "/srv/worker");
     set ("API_SECRET", "s");
     set ("WINDOW", "nonsense");
     set (ADDR, "events");
