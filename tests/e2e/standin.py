@@ -251,11 +251,11 @@ class Connection(asyncio.Protocol):
     def reply(self, request, code, content, headers=()):
         if self.closed:
             return
+        request.answered_at, request.status = time.monotonic(), code
         extra = b"".join(b"%s: %s\r\n" % pair for pair in headers)
         self.transport.write(b"HTTP/1.1 %d Status\r\nContent-Type: application/json\r\n"
                              b"Content-Length: %d\r\n%s\r\n" % (code, len(content), extra)
                              + (b"" if request.method == "HEAD" else content))
-        request.answered_at, request.status = time.monotonic(), code
         self.busy = False
         self.pump()
 

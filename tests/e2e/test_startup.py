@@ -151,7 +151,7 @@ class Services(harness.Case):
     def state(self, worker, service):
         """What /ready says of a service; "" when nobody answers."""
         text = worker.ready()[1]
-        return json.loads(text)["services"][service.name]["state"] if text else ""
+        return json.loads(text)["services"].get(service.name, {}).get("state") if text else ""
 
     def rejected_by(self, service):
         self.world.players(["alice"])
