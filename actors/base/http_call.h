@@ -13,23 +13,23 @@ struct http_slot;
 struct http_call {
     struct http_call *next; /* in whichever list it is */
     uint64_t id;            /* the core's */
-    uint64_t trace;
+    uint64_t trace;         /* goes into what is delivered */
     enum method method;
-    char *url; /* with the secret; terminated */
-    size_t url_capacity;
-    char *body; /* JSON, with the secret; NULL for none */
-    size_t body_size;
-    uint32_t timeout_ms;       /* at least 1 */
-    uint64_t started_ms;       /* steady time; 0: not started */
-    struct http_slot *slot;    /* while it is under way, and until it is delivered */
-    struct http_answer answer; /* all but its reason, once done */
-    char reason[REASON_SIZE_MAX + 1];
+    char *url;                        /* with the secret; terminated */
+    size_t url_capacity;              /* bytes there are for it */
+    char *body;                       /* JSON, with the secret; NULL for none */
+    size_t body_size;                 /* bytes */
+    uint32_t timeout_ms;              /* at least 1 */
+    uint64_t started_ms;              /* steady time; 0: not started */
+    struct http_slot *slot;           /* while it is under way, and until it is delivered */
+    struct http_answer answer;        /* all but its reason, once done */
+    char reason[REASON_SIZE_MAX + 1]; /* what failed; empty when answered */
 };
 
 /*  Where requests go, and the secret as it stands in a path. */
 struct http_place {
-    const char *base;
-    struct text secret;
+    const char *base;     /* as in struct http_target */
+    struct text secret;   /* as it is */
     char *secret_encoded; /* percent-encoded, terminated */
 };
 
@@ -50,12 +50,15 @@ void http_call_unreached (struct http_call *call, const char *reason);
 
 /*  A list. To be initialised; an empty one owns nothing. */
 struct http_calls {
-    struct http_call *first;
-    struct http_call **end; /* where the next one is hooked in */
-    unsigned count;
+    struct http_call *first; /* NULL: empty */
+    struct http_call **end;  /* where the next one is hooked in */
+    unsigned count;          /* calls in it */
 };
 
+/*  Makes an empty list; it must not be moved afterwards. */
 void http_calls_init (struct http_calls *calls);
+
+/*  Hooks a call in at the end. */
 void http_calls_push (struct http_calls *calls, struct http_call *call);
 
 /*  Takes the first out; NULL when there is none. */

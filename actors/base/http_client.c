@@ -66,8 +66,8 @@ struct http_slot {
     bool attached;             /* in the multi handle */
     bool sent;                 /* a connection stood and the request went out on it */
     bool sent_due;             /* … and that is still to be told */
-    bool too_large;
-    bool headers_whole; /* the empty line at their end came */
+    bool too_large;            /* the reply, its header or its msgpack */
+    bool headers_whole;        /* the empty line at their end came */
     size_t headers_size;
     size_t reply_size;
     size_t body_sent;

@@ -6,6 +6,18 @@
     come. A POST is never repeated by itself, also not on a connection that
     the server had just closed.
 
+    What an answer has beyond the language's own description: a reply with a
+    good status that broke off, grew too large or did not end in time is not
+    answered, and still brings the whole elements of its page in `body`
+    (body_state cut); a reply with an error status that broke off brings
+    nothing. A request waits for a connection at most its own time and is
+    answered as unreached then. A request is also unreached, and was not sent,
+    when bytes that nobody asked for wait on its connection.
+
+    TLS is verified against the system's authorities, or those in the file that
+    the environment's SSL_CERT_FILE names. Proxies of the environment are not
+    used.
+
     Secrets: `{secret}` in a path is replaced by the percent-encoded secret,
     EXT_SECRET in a body by the secret itself, here and nowhere earlier; no
     reason or log line names either.
