@@ -30,3 +30,9 @@ endforeach ()
 # The checks themselves: each is shown a file that breaks its rule.
 guerdon_tidy (itself ${TIDY_PYTHON} ${TIDY_DIR}/test_source.py)
 guerdon_tidy (purity_itself ${TIDY_PYTHON} ${TIDY_DIR}/test_purity.py ${CMAKE_NM} ${CMAKE_C_COMPILER} ${CMAKE_AR})
+
+# The README keeps its word. The quickstart builds a fresh clone, so it takes a
+# while and the processors.
+guerdon_tidy (readme_table ${TIDY_PYTHON} ${TIDY_DIR}/readme table $<TARGET_FILE:guerdon> ${CMAKE_SOURCE_DIR})
+guerdon_tidy (readme_quickstart ${TIDY_PYTHON} ${TIDY_DIR}/readme quickstart ${CMAKE_SOURCE_DIR})
+set_tests_properties (tidy/readme_quickstart PROPERTIES TIMEOUT 1200 RUN_SERIAL TRUE)
