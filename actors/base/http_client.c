@@ -472,12 +472,13 @@ static void settle (struct http_slot *slot, CURLcode code)
     struct http_client *client = slot->client;
     curl_multi_remove_handle (client->multi, slot->easy);
     slot->attached = false;
-    if (code == CURLE_OK && !slot->headers_whole)
-        code = CURLE_PARTIAL_FILE;
     long status = 0;
     curl_off_t seconds = 0;
     curl_easy_getinfo (slot->easy, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_getinfo (slot->easy, CURLINFO_RETRY_AFTER, &seconds);
+    /*  Half a header is no reply, and an interim reply is none either. */
+    if (code == CURLE_OK && (!slot->headers_whole || status < 200))
+        code = CURLE_PARTIAL_FILE;
     if (seconds < 0)
         seconds = 0;
     if (seconds > RETRY_AFTER_SECONDS_MAX)

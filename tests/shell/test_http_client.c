@@ -415,16 +415,17 @@ static void test_connections_that_break (void **state)
     (void) state;
     BEGIN ({ .how = STEP_RESET }, { .how = STEP_CLOSE }, { .how = STEP_HALF_HEADER },
            { .how = STEP_LONG_LENGTH, .body = "{\"a\":1}" }, { .how = STEP_HALF_CHUNK, .body = "{\"a\":1" },
-           { .how = STEP_GARBAGE });
-    for (uint64_t id = 1; id <= 6; id++)
+           { .how = STEP_GARBAGE }, { .how = STEP_LEAVE, .status = 100 },
+           { .how = STEP_LEAVE, .status = 101 });
+    for (uint64_t id = 1; id <= 8; id++)
         ask (put_post, id);
-    for (uint64_t id = 1; id <= 6; id++) {
+    for (uint64_t id = 1; id <= 8; id++) {
         assert_int_equal (answer_to (id)->answer.outcome, HTTP_BROKEN);
         assert_int_equal (answer_to (id)->answer.status, 0);
         assert_int_equal (sent_count (id), 1);
         print_message ("%s\n", answer_to (id)->reason);
     }
-    assert_int_equal (misbehaving_requests (bench.server), 6);
+    assert_int_equal (misbehaving_requests (bench.server), 8);
 }
 
 /*  Half a page is worth its whole events; half an error is worth nothing. */
