@@ -266,8 +266,8 @@ class Worker:
 
 
 def start_worker(world, state_dir, arguments=("run",), wrap=(), **changes):
-    """Starts the layout under test; today one process with all actors. Every
-    test comes through here, so that another layout can run the same tests."""
+    """Starts the layout under test: one process with all actors. Every test
+    comes through here, and none knows more of the layout."""
     return Worker(environment(world, state_dir, **changes), arguments, state_dir, wrap)
 
 
