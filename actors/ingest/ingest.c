@@ -40,7 +40,7 @@ enum { ACCEPTED_AFTER_MS = 30 };
 
 /*  The last acknowledgement before the end: the service stores it before it
     holds the poll, so there is no need to wait for an answer. */
-enum { LAST_ACK_WAIT_MS = 250, LAST_ACK_ATTEMPTS_MAX = 3 };
+enum { LAST_ACK_WAIT_MS = 250, LAST_ACK_ATTEMPTS_MAX = 3, LAST_ACK_TIMEOUT_MS = 2000 };
 
 enum timer_id { TIMER_PLAN, TIMER_ACCEPTED, TIMER_LAST_ACK };
 
@@ -55,7 +55,9 @@ struct poll {
     uint64_t due_ms; /* not to be asked again before */
     uint64_t after;
     bool has_after;
-    bool sent; /* it went out on a connection */
+    bool sent;     /* it went out on a connection */
+    bool ack_only; /* it tells a position; its page is a by-product */
+    bool blocked;  /* its last page had nothing that one could go on behind */
     uint32_t limit;
     uint32_t failures; /* in a row */
     uint32_t pause_ms; /* after the last early and empty answer */
@@ -172,6 +174,8 @@ static void poll_start (struct ingest *self, enum poll_kind kind, struct moment 
     request.http_request.method = METHOD_GET;
     request.http_request.path = builder_text (&path);
     request.http_request.timeout_ms = self->settings->poll_timeout_ms;
+    if (self->draining && self->settings->poll_timeout_ms > LAST_ACK_TIMEOUT_MS)
+        request.http_request.timeout_ms = LAST_ACK_TIMEOUT_MS;
     put (effects, TO_SHELL, &request);
 }
 
@@ -192,10 +196,12 @@ static bool poll_idle (const struct ingest *self, enum poll_kind kind, struct mo
     return !poll->request && poll->due_ms <= now.steady_ms;
 }
 
-static uint32_t page_limit (const struct ingest *self)
+/*  How many events a poll that reads on asks for: what there is room for, or
+    more when it has to see beyond elements that nobody can use. */
+static uint32_t page_limit (const struct ingest *self, const struct poll *poll)
 {
     uint32_t free = room (self);
-    return free < self->page_limit ? free : self->page_limit;
+    return free < self->page_limit && !poll->blocked ? free : self->page_limit;
 }
 
 /*  Main: the long poll when nothing is in flight, else an acknowledgement. */
@@ -212,7 +218,8 @@ static void plan_main (struct ingest *self, struct moment now, const struct effe
         return;
     poll->has_after = self->flight.has_ack;
     poll->after = self->flight.ack;
-    poll->limit = quiet ? page_limit (self) : 1;
+    poll->ack_only = !quiet;
+    poll->limit = quiet ? page_limit (self, poll) : 1;
     self->last_ack_ms = now.steady_ms;
     poll_start (self, POLL_MAIN, now, effects);
 }
@@ -228,7 +235,7 @@ static void plan_ahead (struct ingest *self, struct moment now, const struct eff
         return;
     poll->has_after = true;
     poll->after = self->flight.seen;
-    poll->limit = page_limit (self);
+    poll->limit = page_limit (self, poll);
     poll_start (self, POLL_AHEAD, now, effects);
 }
 
@@ -320,6 +327,7 @@ static void plan_drain (struct ingest *self, struct moment now, const struct eff
     self->last_ack_attempts++;
     poll->has_after = true;
     poll->after = self->flight.ack;
+    poll->ack_only = true;
     poll->limit = 1;
     poll_start (self, POLL_MAIN, now, effects);
 }
@@ -343,6 +351,7 @@ static void plan (struct ingest *self, struct moment now, const struct effects *
 struct harvest {
     uint32_t fresh;    /* events taken in */
     uint32_t unusable; /* elements without a usable id */
+    uint32_t passed;   /* of them, those that stand before an event taken in */
     uint32_t stale;    /* ids that go backwards and are settled or known */
     uint64_t last;     /* the highest id of the page */
     bool full;         /* there was no room for all of it */
@@ -375,6 +384,7 @@ static void take_element (struct ingest *self, const struct poll *poll, struct r
                                 : FLIGHT_FULL;
     if (added == FLIGHT_ADDED) {
         harvest->fresh++;
+        harvest->passed = harvest->unusable;
         hand_on (self, &event, effects);
     } else if (added == FLIGHT_FULL) {
         harvest->full = true;
@@ -386,6 +396,12 @@ static void take_element (struct ingest *self, const struct poll *poll, struct r
         harvest->last = event.position;
 }
 
+/*  Whether a poll is there to bring what lies ahead. */
+static bool reads_on (const struct ingest *self, const struct poll *poll)
+{
+    return poll != &self->polls[POLL_GAP] && !poll->ack_only;
+}
+
 static struct harvest take_page (struct ingest *self, const struct poll *poll, struct raw page,
                                  struct moment now, const struct effects *effects)
 {
@@ -394,7 +410,8 @@ static struct harvest take_page (struct ingest *self, const struct poll *poll, s
     struct value array;
     if (!cursor_next (&cursor, &array) || array.type != VALUE_ARRAY)
         return harvest;
-    self->page_full = poll->limit > 1 && array.count >= poll->limit;
+    if (reads_on (self, poll))
+        self->page_full = array.count >= poll->limit;
     struct raw element;
     for (uint32_t i = 0; i < array.count && !harvest.full && cursor_skip (&cursor, &element); i++)
         take_element (self, poll, element, now, &harvest, effects);
@@ -402,14 +419,15 @@ static struct harvest take_page (struct ingest *self, const struct poll *poll, s
 }
 
 /*  Counts what a page brought. What cannot be told from what came before is
-    counted only when the page moves on, and so will not be read again. */
+    counted only when it will not be read again: when an event behind it was
+    taken in, by a poll that does not read anything a second time. */
 static void count_harvest (const struct harvest *harvest, bool moves_on, const struct effects *effects)
 {
-    uint32_t odd = moves_on ? harvest->unusable + harvest->stale : 0;
+    uint32_t odd = moves_on ? harvest->passed + harvest->stale : 0;
     if (harvest->fresh + odd)
         put_count (effects, COUNTER_EVENTS, harvest->fresh + odd);
-    if (moves_on && harvest->unusable)
-        put_count (effects, COUNTER_FAILURE, harvest->unusable);
+    if (moves_on && harvest->passed)
+        put_count (effects, COUNTER_FAILURE, harvest->passed);
     if (moves_on && harvest->stale)
         put_count (effects, COUNTER_IGNORED, harvest->stale);
 }
@@ -433,7 +451,10 @@ static void poll_failed (struct ingest *self, struct poll *poll, struct text rea
 {
     poll->failures++;
     uint64_t wait_ms = backoff_ms (poll->failures, self->settings->hash_seed ^ self->sequence);
-    poll->due_ms = now.steady_ms + (retry_after_ms > wait_ms ? retry_after_ms : wait_ms);
+    /*  The end does not wait for as long as a service likes. */
+    if (retry_after_ms > wait_ms && !self->draining)
+        wait_ms = retry_after_ms;
+    poll->due_ms = now.steady_ms + wait_ms;
     set_health (self, SERVICE_DOWN, reason, effects);
     put_log (effects, LOG_DEBUG, (struct about){ 0 }, "poll %s failed, again in %" PRIu64 " ms: %.*s",
              poll_names[poll - self->polls], poll->due_ms - now.steady_ms, (int) reason.size, reason.data);
@@ -467,7 +488,7 @@ static void on_bad_answer (struct ingest *self, struct poll *poll, const struct 
         set_health (self, SERVICE_REJECTS, reason, effects);
         return;
     }
-    if (answer->outcome == HTTP_TOO_LARGE && self->page_limit > 1)
+    if (answer->outcome == HTTP_TOO_LARGE && self->page_limit > 1 && !poll->ack_only)
         self->page_limit /= 2;
     if (answer->outcome == HTTP_ANSWERED && answer->status == 200) {
         self->bad_pages++;
@@ -496,7 +517,8 @@ static void on_page (struct ingest *self, enum poll_kind kind, const struct http
     }
     if (harvest.unusable)
         self->bad_pages++;
-    if (harvest.unusable && !harvest.fresh) {
+    poll->blocked = harvest.unusable && harvest.last <= (poll->has_after ? poll->after : 0);
+    if (poll->blocked && !poll->ack_only) {
         poll_failed (self, poll, TEXT_LITERAL ("the page has no usable event"), 0, now, effects);
         return;
     }
@@ -505,8 +527,8 @@ static void on_page (struct ingest *self, enum poll_kind kind, const struct http
     poll->failures = 0;
     if (kind == POLL_GAP)
         poll->due_ms = now.steady_ms + GAP_INTERVAL_MS;
-    else if (kind == POLL_MAIN && poll->limit == 1 && !harvest.fresh)
-        poll->due_ms = 0; /* an acknowledgement: its interval is kept elsewhere */
+    else if (poll->ack_only)
+        poll->due_ms = 0; /* its interval is kept elsewhere */
     else
         pace (poll, harvest.fresh > 0, now);
     if (kind == POLL_GAP && !harvest.full && answer->body_state == BODY_JSON) {
@@ -577,8 +599,11 @@ static void on_settled (struct ingest *self, const struct message *message, cons
 
 static void on_drain (struct ingest *self, const struct effects *effects)
 {
+    struct poll *poll = &self->polls[POLL_MAIN];
     self->draining = true;
     self->acked = told (self);
+    poll->failures = 0;
+    poll->due_ms = 0;
     for (enum poll_kind kind = 0; kind < POLL_KINDS; kind++)
         poll_cancel (self, kind, effects);
     if (self->flight.unsettled)

@@ -1,0 +1,1787 @@
+/*  test_ingest.c - the core that polls, hands on and acknowledges, against an
+    events service that does all it may do and some that it may not.
+
+    The end of the file walks at random through a little model of that service;
+    SEED=n in the environment replays a walk.
+*/
+
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "actors/base/json.h"
+#include "actors/ingest/ingest.h"
+#include "tests/unit/core_harness.h"
+
+enum { PAGE_MAX = 100, ACK_MS = 250, NO_AFTER = -1, LAST_ACK_LONGEST_MS = 2000 };
+
+static struct harness h;
+static struct json_reader *reader;
+
+/*  ---- the world around the core ------------------------------------------ */
+
+static void give_credit (uint32_t capacity)
+{
+    struct message credit = { .id = MESSAGE_CREDIT, .from = { ROLE_DECISION, 0 } };
+    credit.credit.capacity = capacity;
+    harness_deliver (&h, &credit);
+}
+
+static void begin_with (const struct settings *settings)
+{
+    harness_init (&h, &ingest_spec, settings);
+    reader = json_reader_new (REPLY_SIZE_MAX);
+    assert_non_null (reader);
+    harness_start (&h);
+}
+
+/*  A core that may read `window` events. */
+static void begin_window (uint32_t window)
+{
+    struct settings settings = harness_settings ();
+    settings.window = window;
+    begin_with (&settings);
+    give_credit (window);
+}
+
+static int begin (void **state)
+{
+    (void) state;
+    begin_window (1000);
+    return 0;
+}
+
+static int end (void **state)
+{
+    (void) state;
+    harness_free (&h);
+    json_reader_destroy (&reader);
+    return 0;
+}
+
+/*  The request under way for exactly this path; 0 when there is none. */
+static uint64_t find_poll (bool own, int64_t after, unsigned limit)
+{
+    char path[256];
+    char position[32] = "";
+    if (after >= 0)
+        snprintf (position, sizeof position, "&after=%" PRId64, after);
+    snprintf (path, sizeof path, "/events?clientId=guerdon%s&channel=users%%2Fv1&secret={secret}%s&limit=%u",
+              own ? "" : ".ahead", position, limit);
+    for (size_t i = 0; i < h.count; i++) {
+        struct recorded *effect = &h.effects[i];
+        if (effect->taken || effect->message->id != MESSAGE_HTTP_REQUEST ||
+            !harness_says (effect->message->http_request.path, path))
+            continue;
+        effect->taken = true;
+        return effect->message->http_request.request;
+    }
+    return 0;
+}
+
+static uint64_t expect_poll (bool own, int64_t after, unsigned limit)
+{
+    uint64_t request = find_poll (own, after, limit);
+    if (!request) {
+        harness_print (&h);
+        fail_msg ("no poll %s after=%" PRId64 " limit=%u", own ? "own" : "ahead", after, limit);
+    }
+    return request;
+}
+
+static uint64_t own (int64_t after, unsigned limit)
+{
+    return expect_poll (true, after, limit);
+}
+
+static uint64_t ahead (int64_t after, unsigned limit)
+{
+    return expect_poll (false, after, limit);
+}
+
+static void no_poll (void)
+{
+    if (harness_count (&h, MESSAGE_HTTP_REQUEST)) {
+        harness_print (&h);
+        fail_msg ("a poll where none should be");
+    }
+}
+
+static struct message answer_to (uint64_t request)
+{
+    struct message answer = { .id = MESSAGE_HTTP_ANSWER, .from = TO_SHELL };
+    answer.http_answer.request = request;
+    answer.http_answer.status = 200;
+    return answer;
+}
+
+static void answer_state (uint64_t request, const char *json, enum body_state expected)
+{
+    struct message answer = answer_to (request);
+    json_reader_reset (reader);
+    json_reader_feed (reader, json, strlen (json));
+    answer.http_answer.body_state = json_reader_finish (reader, &answer.http_answer.body);
+    assert_int_equal (answer.http_answer.body_state, expected);
+    harness_deliver (&h, &answer);
+}
+
+static void answer_json (uint64_t request, const char *json)
+{
+    answer_state (request, json, BODY_JSON);
+}
+
+static void answer_status (uint64_t request, unsigned status, uint64_t retry_after_ms)
+{
+    struct message answer = answer_to (request);
+    answer.http_answer.status = status;
+    answer.http_answer.body_state = BODY_NONE;
+    answer.http_answer.retry_after_ms = retry_after_ms;
+    harness_deliver (&h, &answer);
+}
+
+static void answer_outcome (uint64_t request, enum http_outcome outcome)
+{
+    struct message answer = answer_to (request);
+    answer.http_answer.outcome = outcome;
+    answer.http_answer.status = 0;
+    answer.http_answer.body_state = BODY_NONE;
+    answer.http_answer.reason = TEXT_LITERAL ("of the network");
+    harness_deliver (&h, &answer);
+}
+
+/*  A page of logins, first..last. */
+static void answer_range (uint64_t request, uint64_t first, uint64_t last)
+{
+    static char json[PAGE_MAX * 2 * 128];
+    size_t size = 1;
+    json[0] = '[';
+    for (uint64_t id = first; id <= last; id++)
+        size += (size_t) snprintf (
+            json + size, sizeof json - size,
+            "%s{\"id\":%" PRIu64 ",\"from\":\"game-two\",\"type\":\"LOGIN\",\"data\":{\"userId\":\"u%" PRIu64
+            "\"}}",
+            id > first ? "," : "", id, id);
+    snprintf (json + size, sizeof json - size, "]");
+    answer_json (request, json);
+}
+
+static void sent (uint64_t request)
+{
+    struct message message = { .id = MESSAGE_HTTP_SENT, .from = TO_SHELL };
+    message.http_sent.request = request;
+    harness_deliver (&h, &message);
+}
+
+static void settle (uint64_t position)
+{
+    struct message settled = { .id = MESSAGE_SETTLED, .from = { ROLE_DECISION, 0 } };
+    settled.settled.position = position;
+    settled.settled.outcome = OUTCOME_SUCCESS;
+    harness_deliver (&h, &settled);
+}
+
+static void settle_range (uint64_t first, uint64_t last)
+{
+    for (uint64_t id = first; id <= last; id++)
+        settle (id);
+}
+
+static void drain (void)
+{
+    harness_plain (&h, MESSAGE_DRAIN);
+    harness_turn (&h);
+}
+
+static bool drained (void)
+{
+    return harness_take (&h, MESSAGE_DRAINED) != NULL;
+}
+
+/*  The next event handed on is this one. */
+static void handed (uint64_t position)
+{
+    struct recorded *effect = harness_take_recorded (&h, MESSAGE_EVENT);
+    assert_non_null (effect);
+    assert_int_equal (effect->to.role, ROLE_DECISION);
+    assert_int_equal (effect->message->event.position, position);
+}
+
+static void handed_nothing (void)
+{
+    assert_int_equal (harness_count (&h, MESSAGE_EVENT), 0);
+}
+
+/*  What was added to a counter since the last time. */
+static uint64_t counted (enum counter counter)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < h.count; i++) {
+        struct recorded *effect = &h.effects[i];
+        if (effect->taken || effect->message->id != MESSAGE_COUNT ||
+            effect->message->count.counter != counter)
+            continue;
+        assert_int_equal (effect->to.role, ROLE_STATS);
+        effect->taken = true;
+        sum += effect->message->count.amount;
+    }
+    return sum;
+}
+
+/*  The newest state that was told, or SERVICE_UNKNOWN. */
+static enum service_state told_state (void)
+{
+    enum service_state state = SERVICE_UNKNOWN;
+    const struct message *health;
+    while ((health = harness_take (&h, MESSAGE_HEALTH)))
+        state = health->health.state;
+    return state;
+}
+
+static uint64_t told_gauge (enum gauge gauge)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < h.count; i++)
+        if (h.effects[i].message->id == MESSAGE_MEASURE && h.effects[i].message->measure.gauge == gauge)
+            value = h.effects[i].message->measure.value;
+    return value;
+}
+
+/*  ---- asking and handing on ---------------------------------------------- */
+
+static void test_nothing_is_read_before_there_is_credit (void **state)
+{
+    (void) state;
+    struct settings settings = harness_settings ();
+    begin_with (&settings);
+    struct recorded *open = harness_take_recorded (&h, MESSAGE_OPEN);
+    assert_non_null (open);
+    assert_int_equal (open->to.role, ROLE_DECISION);
+    harness_run (&h, 10000);
+    no_poll ();
+    give_credit (0);
+    harness_run (&h, 10000);
+    no_poll ();
+    give_credit (10);
+    own (NO_AFTER, 10);
+    end (NULL);
+}
+
+static void test_the_first_poll_has_no_after (void **state)
+{
+    (void) state;
+    const struct message *request = harness_take (&h, MESSAGE_HTTP_REQUEST);
+    assert_non_null (request);
+    assert_true (harness_says (request->http_request.path,
+                               "/events?clientId=guerdon&channel=users%2Fv1&secret={secret}&limit=100"));
+    assert_int_equal (request->http_request.service, SERVICE_EVENTS);
+    assert_int_equal (request->http_request.method, METHOD_GET);
+    assert_int_equal (request->http_request.timeout_ms, 60000);
+    assert_int_equal (request->http_request.body.size, 0);
+    no_poll ();
+}
+
+static void test_a_page_is_handed_on_event_by_event (void **state)
+{
+    (void) state;
+    answer_json (own (NO_AFTER, 100), "[{\"id\":1,\"timestamp\":17,\"from\":\"game-two\",\"type\":\"LOGIN\","
+                                      "\"data\":{\"userId\":\"alice\"}},"
+                                      "{\"id\":2,\"from\":\"x\",\"type\":\"y\"},"
+                                      "{\"id\":3,\"type\":\"y\"}]");
+    const struct message *first = harness_take (&h, MESSAGE_EVENT);
+    assert_non_null (first);
+    assert_int_equal (first->event.position, 1);
+    assert_int_equal (first->event.timestamp, 17);
+    assert_true (harness_says (first->event.source, "game-two"));
+    assert_true (harness_says (first->event.type, "LOGIN"));
+    struct raw user;
+    assert_true (raw_path (first->event.data, "userId", &user));
+    const struct message *second = harness_take (&h, MESSAGE_EVENT);
+    const struct message *third = harness_take (&h, MESSAGE_EVENT);
+    assert_true (second && third);
+    assert_int_equal (third->event.fault, FAULT_NAME);
+    assert_true (first->trace && second->trace && first->trace != second->trace);
+    assert_int_equal (counted (COUNTER_EVENTS), 3);
+    handed_nothing ();
+}
+
+static uint64_t trace_of_first_event (const char *channel)
+{
+    struct settings settings = harness_settings ();
+    settings.events_channel = channel;
+    begin_with (&settings);
+    give_credit (10);
+    answer_range (harness_take (&h, MESSAGE_HTTP_REQUEST)->http_request.request, 1, 1);
+    uint64_t trace = harness_take (&h, MESSAGE_EVENT)->trace;
+    end (NULL);
+    return trace;
+}
+
+static void test_a_trace_is_the_same_after_a_restart_and_another_elsewhere (void **state)
+{
+    (void) state;
+    uint64_t trace = trace_of_first_event ("users/v1");
+    assert_true (trace == trace_of_first_event ("users/v1"));
+    assert_true (trace != trace_of_first_event ("users/v2"));
+}
+
+static void test_all_settled_is_acknowledged_at_once_by_the_next_long_poll (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 2);
+    no_poll ();
+    struct message settled = { .id = MESSAGE_SETTLED, .from = { ROLE_DECISION, 0 } };
+    settled.settled.position = 1;
+    harness_handle (&h, &settled);
+    settled.settled.position = 2;
+    harness_deliver (&h, &settled);
+    own (2, 100);
+    no_poll ();
+    harness_run (&h, 59000);
+    no_poll ();
+}
+
+static void test_settled_out_of_order_acknowledges_up_to_the_oldest_that_waits (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 4);
+    harness_advance (&h, ACK_MS);
+    settle (4);
+    settle (2);
+    ahead (4, 100);
+    no_poll ();
+    settle (1);
+    own (2, 1);
+    no_poll ();
+}
+
+static void test_an_acknowledgement_in_flight_waits_its_interval (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 4);
+    settle (1);
+    no_poll ();
+    harness_run (&h, 99);
+    no_poll ();
+    harness_run (&h, 1);
+    uint64_t reading = ahead (4, 100);
+    harness_run (&h, 149);
+    no_poll ();
+    harness_run (&h, 1);
+    uint64_t ack = own (1, 1);
+    settle (2);
+    harness_run (&h, 600);
+    no_poll (); /* one at a time, and `ahead` is being held */
+    answer_range (ack, 2, 2);
+    own (2, 1);
+    handed (1);
+    handed (2);
+    handed (3);
+    handed (4);
+    handed_nothing ();
+    assert_true (reading != ack);
+}
+
+static void test_an_acknowledgement_is_not_repeated (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 2);
+    settle (1);
+    harness_run (&h, ACK_MS);
+    answer_range (own (1, 1), 2, 2);
+    ahead (2, 100);
+    harness_run (&h, 10000);
+    no_poll ();
+}
+
+static void test_an_acknowledgement_that_failed_is_made_again (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 2);
+    settle (1);
+    harness_run (&h, ACK_MS);
+    ahead (2, 100);
+    answer_outcome (own (1, 1), HTTP_BROKEN);
+    no_poll ();
+    harness_run (&h, 300);
+    own (1, 1);
+}
+
+/*  ---- reading ahead ------------------------------------------------------ */
+
+static void test_a_full_page_is_read_on_at_once (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 100);
+    answer_range (ahead (100, 100), 101, 200);
+    answer_range (ahead (200, 100), 201, 250);
+    no_poll ();
+    harness_run (&h, 100);
+    ahead (250, 100);
+}
+
+static void test_events_that_take_long_do_not_stop_reading (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 2);
+    harness_run (&h, 99);
+    no_poll ();
+    harness_run (&h, 1);
+    answer_range (ahead (2, 100), 3, 3);
+    handed (1);
+    handed (2);
+    handed (3);
+    ahead (3, 100);
+}
+
+static void test_a_full_page_of_one_is_read_on_at_once (void **state)
+{
+    (void) state;
+    begin_window (100);
+    answer_range (own (NO_AFTER, 100), 1, 100);
+    for (uint64_t id = 1; id <= 20; id++) {
+        settle (id);
+        answer_range (ahead ((int64_t) (id + 99), 1), id + 100, id + 100);
+    }
+    no_poll ();
+    end (NULL);
+}
+
+static void test_an_acknowledgement_does_not_make_a_full_page_forgotten (void **state)
+{
+    (void) state;
+    begin_window (100);
+    uint64_t first = own (NO_AFTER, 100);
+    harness_advance (&h, ACK_MS - 50);
+    answer_range (first, 1, 100);
+    harness_advance (&h, 50);
+    settle (1);
+    uint64_t ack = own (1, 1);
+    answer_range (ahead (100, 1), 101, 101);
+    answer_range (ack, 2, 2);
+    settle (2);
+    ahead (101, 1);
+    end (NULL);
+}
+
+static void test_a_window_of_one_sees_beyond_an_element_without_an_id (void **state)
+{
+    (void) state;
+    static const char *const page = "[{},{},{\"id\":3,\"from\":\"a\",\"type\":\"b\"},"
+                                    "{\"id\":4,\"from\":\"a\",\"type\":\"b\"}]";
+    begin_window (1);
+    answer_range (own (NO_AFTER, 1), 1, 1);
+    settle (1);
+    answer_json (own (1, 1), "[{}]");
+    harness_run (&h, 100);
+    answer_json (own (1, 100), page);
+    handed (1);
+    handed (3);
+    handed_nothing ();
+    assert_int_equal (counted (COUNTER_EVENTS), 4);
+    assert_int_equal (counted (COUNTER_FAILURE), 2);
+    end (NULL);
+}
+
+static void test_the_window_stops_reading_and_settling_lets_it_go_on (void **state)
+{
+    (void) state;
+    begin_window (4);
+    answer_range (own (NO_AFTER, 4), 1, 4);
+    harness_run (&h, 10000);
+    no_poll ();
+    settle (2);
+    harness_run (&h, 1000);
+    no_poll ();
+    settle (1);
+    uint64_t ack = own (2, 1);
+    answer_range (ahead (4, 2), 5, 6);
+    answer_range (ack, 3, 3);
+    harness_run (&h, 10000);
+    no_poll ();
+    end (NULL);
+}
+
+static void test_credit_below_the_window_is_the_bound (void **state)
+{
+    (void) state;
+    struct settings settings = harness_settings ();
+    begin_with (&settings);
+    give_credit (3);
+    answer_range (own (NO_AFTER, 3), 1, 5); /* the service sends more than it was asked for */
+    handed (1);
+    handed (2);
+    handed (3);
+    handed_nothing ();
+    assert_int_equal (counted (COUNTER_EVENTS), 3);
+    settle_range (1, 3);
+    own (3, 3);
+    end (NULL);
+}
+
+static void test_credit_taken_away_takes_nothing_from_a_page_under_way (void **state)
+{
+    (void) state;
+    uint64_t first = own (NO_AFTER, 100);
+    give_credit (0);
+    answer_range (first, 1, 5);
+    handed_nothing ();
+    assert_int_equal (counted (COUNTER_EVENTS), 0);
+    harness_run (&h, 5000);
+    no_poll ();
+    give_credit (10);
+    answer_range (own (NO_AFTER, 10), 1, 5);
+    handed (1);
+    assert_int_equal (counted (COUNTER_EVENTS), 5);
+}
+
+static void test_a_window_of_one_reads_one_after_another (void **state)
+{
+    (void) state;
+    begin_window (1);
+    uint64_t request = own (NO_AFTER, 1);
+    for (uint64_t id = 1; id <= 5; id++) {
+        answer_range (request, id, id);
+        handed (id);
+        handed_nothing ();
+        harness_run (&h, 1000);
+        no_poll ();
+        settle (id);
+        request = own ((int64_t) id, 1);
+    }
+    end (NULL);
+}
+
+static void test_a_window_of_one_does_not_hammer_a_quiet_service (void **state)
+{
+    (void) state;
+    begin_window (1);
+    answer_range (own (NO_AFTER, 1), 1, 1);
+    settle (1);
+    unsigned count = 0;
+    uint64_t until = h.now.steady_ms + 10000;
+    for (;;) {
+        uint64_t request = find_poll (true, 1, 1);
+        if (request) {
+            count++;
+            assert_true (count <= 60);
+            answer_json (request, "[]");
+        } else if (!harness_fire (&h) || h.now.steady_ms > until) {
+            break;
+        }
+    }
+    assert_in_range (count, 30, 55);
+    end (NULL);
+}
+
+/*  ---- ids that are missing ----------------------------------------------- */
+
+/*  1 is settled and told, 3 was read while 2 is missing: the poll that looks for
+    it. The long poll that brought 3 went out at the time returned. */
+static uint64_t read_three_without_two (void)
+{
+    answer_range (own (NO_AFTER, 100), 1, 1);
+    settle (1);
+    answer_range (own (1, 100), 3, 3);
+    handed (1);
+    handed (3);
+    uint64_t reading = ahead (3, 100); /* a gap is no reason not to read on */
+    assert_true (reading > 0);
+    no_poll ();
+    harness_run (&h, 30);
+    return ahead (1, 100);
+}
+
+static void test_a_missing_id_holds_the_acknowledgement (void **state)
+{
+    (void) state;
+    uint64_t gap = read_three_without_two ();
+    settle (3);
+    answer_range (gap, 3, 3);
+    harness_run (&h, 249);
+    no_poll ();
+    harness_run (&h, 1);
+    answer_range (ahead (1, 100), 3, 3);
+    harness_run (&h, 250);
+    ahead (1, 100);
+    no_poll ();
+    handed_nothing ();
+}
+
+static void test_the_missing_id_that_shows_up_is_handed_on (void **state)
+{
+    (void) state;
+    uint64_t gap = read_three_without_two ();
+    settle (3);
+    answer_range (gap, 2, 3);
+    handed (2);
+    handed_nothing ();
+    assert_int_equal (counted (COUNTER_EVENTS), 3);
+    harness_run (&h, 1000);
+    no_poll ();
+    settle (2);
+    own (3, 100);
+}
+
+static void test_a_gap_closes_only_after_a_look_begun_behind_the_grace (void **state)
+{
+    (void) state;
+    uint64_t gap = read_three_without_two ();
+    settle (3);
+    for (unsigned look = 0; look < 8; look++) { /* 30 ms behind the event, then every 250 */
+        answer_range (gap, 3, 3);
+        assert_int_equal (find_poll (true, 3, 100), 0);
+        harness_run (&h, 250);
+        gap = ahead (1, 100);
+    }
+    answer_range (gap, 3, 3);
+    own (3, 100);
+    handed_nothing ();
+}
+
+static void test_a_look_that_is_answered_after_the_grace_but_began_within_closes_nothing (void **state)
+{
+    (void) state;
+    uint64_t gap = read_three_without_two ();
+    settle (3);
+    harness_run (&h, 5000);
+    no_poll ();
+    answer_range (gap, 3, 3);
+    assert_int_equal (find_poll (true, 3, 100), 0);
+    harness_run (&h, 250);
+    gap = ahead (1, 100);
+    answer_range (gap, 2, 3);
+    handed (2);
+    settle (2);
+    own (3, 100);
+}
+
+static void test_below_the_very_first_event_the_grace_is_short (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 40, 41);
+    settle_range (40, 41);
+    ahead (41, 100);
+    harness_run (&h, 30);
+    answer_range (own (NO_AFTER, 100), 40, 41);
+    harness_run (&h, 250);
+    answer_range (own (NO_AFTER, 100), 40, 41);
+    harness_run (&h, 250);
+    answer_range (own (NO_AFTER, 100), 40, 41);
+    own (41, 100);
+}
+
+static void test_the_event_before_the_first_shows_up_in_time (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 40, 40);
+    settle (40);
+    ahead (40, 100);
+    harness_run (&h, 30);
+    answer_range (own (NO_AFTER, 100), 39, 40);
+    handed (40);
+    handed (39);
+    settle (39);
+    for (unsigned look = 0; look < 2; look++) {
+        no_poll ();
+        harness_run (&h, 250);
+        answer_range (own (NO_AFTER, 100), 39, 40);
+    }
+    own (40, 100);
+}
+
+static void test_ids_far_apart_are_not_waited_for_one_by_one (void **state)
+{
+    (void) state;
+    static const char *const page =
+        "[{\"id\":10,\"from\":\"a\",\"type\":\"b\"},{\"id\":1000,\"from\":\"a\",\"type\":\"b\"},"
+        "{\"id\":9007199254740991,\"from\":\"a\",\"type\":\"b\"}]";
+    answer_range (own (NO_AFTER, 100), 1, 1);
+    settle (1);
+    answer_json (own (1, 100), page);
+    settle (10);
+    settle (1000);
+    settle (9007199254740991);
+    ahead (9007199254740991, 100);
+    unsigned looks = 0;
+    uint64_t began_ms = h.now.steady_ms;
+    while (!find_poll (true, 9007199254740991, 100)) {
+        uint64_t gap = find_poll (false, 1, 100);
+        if (!gap)
+            assert_true (harness_fire (&h));
+        else
+            answer_json (gap, page);
+        looks += gap > 0;
+        assert_true (looks < 20);
+    }
+    assert_in_range (h.now.steady_ms - began_ms, 2000, 2600);
+}
+
+static void test_an_element_without_an_id_does_not_hold_a_gap_for_ever (void **state)
+{
+    (void) state;
+    static const char *const page =
+        "[{\"from\":\"a\",\"type\":\"b\"},{\"id\":3,\"from\":\"a\",\"type\":\"b\"}]";
+    answer_range (own (NO_AFTER, 100), 1, 1);
+    settle (1);
+    answer_json (own (1, 100), page);
+    settle (3);
+    ahead (3, 100);
+    uint64_t until = h.now.steady_ms + 4000;
+    while (!find_poll (true, 3, 100)) {
+        uint64_t gap = find_poll (false, 1, 100);
+        if (gap)
+            answer_json (gap, page);
+        else
+            assert_true (harness_fire (&h) && h.now.steady_ms < until);
+    }
+    assert_int_equal (counted (COUNTER_EVENTS), 3);
+    assert_int_equal (counted (COUNTER_FAILURE), 1);
+}
+
+static void test_a_late_event_waits_for_room_and_is_not_lost (void **state)
+{
+    (void) state;
+    begin_window (1);
+    answer_range (own (NO_AFTER, 1), 1, 1);
+    settle (1);
+    answer_range (own (1, 1), 3, 3);
+    handed (1);
+    handed (3);
+    harness_run (&h, 30);
+    answer_range (ahead (1, 100), 2, 3); /* there is no credit for it */
+    handed_nothing ();
+    harness_run (&h, 250);
+    settle (3);
+    answer_range (ahead (1, 100), 2, 3);
+    handed (2);
+    settle (2);
+    own (3, 1);
+    end (NULL);
+}
+
+/*  ---- pages that are odd ------------------------------------------------- */
+
+static void test_what_two_polls_bring_is_handed_on_once (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 2);
+    harness_run (&h, 100);
+    uint64_t reading = ahead (2, 100);
+    settle_range (1, 2);
+    answer_range (own (2, 100), 3, 5);
+    answer_range (reading, 3, 6);
+    for (uint64_t id = 1; id <= 6; id++)
+        handed (id);
+    handed_nothing ();
+    assert_int_equal (counted (COUNTER_EVENTS), 6);
+    assert_int_equal (counted (COUNTER_IGNORED), 0);
+}
+
+static void test_ids_that_go_backwards_are_taken_once_and_named (void **state)
+{
+    (void) state;
+    answer_json (own (NO_AFTER, 100),
+                 "[{\"id\":1,\"from\":\"a\",\"type\":\"b\"},{\"id\":3,\"from\":\"a\",\"type\":\"b\"},"
+                 "{\"id\":2,\"from\":\"a\",\"type\":\"b\"},{\"id\":3,\"from\":\"a\",\"type\":\"b\"},"
+                 "{\"id\":4,\"from\":\"a\",\"type\":\"b\"}]");
+    handed (1);
+    handed (3);
+    handed (2);
+    handed (4);
+    handed_nothing ();
+    assert_true (harness_logs (&h, LOG_WARN) >= 2);
+    assert_int_equal (counted (COUNTER_EVENTS), 5);
+    assert_int_equal (counted (COUNTER_IGNORED), 1);
+    settle_range (1, 4);
+    own (4, 100); /* 2 came: there is no gap to wait for */
+}
+
+static void test_elements_without_an_id_fail_and_the_rest_goes_on (void **state)
+{
+    (void) state;
+    answer_json (own (NO_AFTER, 100), "[7,{\"id\":1,\"from\":\"a\",\"type\":\"b\"},{\"from\":\"a\"},null,"
+                                      "{\"id\":2,\"from\":\"a\",\"type\":\"b\"}]");
+    handed (1);
+    handed (2);
+    handed_nothing ();
+    assert_int_equal (counted (COUNTER_EVENTS), 5);
+    assert_int_equal (counted (COUNTER_FAILURE), 3);
+    assert_true (harness_logs (&h, LOG_WARN) >= 3);
+    assert_int_equal (told_gauge (GAUGE_BAD_PAGES), 1);
+    assert_int_equal (told_state (), SERVICE_UP);
+}
+
+static void test_an_element_without_an_id_at_the_end_is_counted_once (void **state)
+{
+    (void) state;
+    answer_json (own (NO_AFTER, 100), "[{\"id\":1,\"from\":\"a\",\"type\":\"b\"},{\"from\":\"a\"}]");
+    settle (1);
+    answer_json (own (1, 100), "[{\"from\":\"a\"}]");
+    harness_run (&h, 500);
+    answer_json (own (1, 100), "[{\"from\":\"a\"},{\"id\":2,\"from\":\"a\",\"type\":\"b\"}]");
+    handed (1);
+    handed (2);
+    handed_nothing ();
+    assert_int_equal (counted (COUNTER_EVENTS), 3);
+    assert_int_equal (counted (COUNTER_FAILURE), 1);
+}
+
+static void test_a_page_of_nothing_usable_is_not_asked_for_in_a_loop (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 1);
+    settle (1);
+    uint64_t until = h.now.steady_ms + 20000;
+    unsigned count = 0;
+    while (h.now.steady_ms < until) {
+        uint64_t request = find_poll (true, 1, 100);
+        count += request > 0;
+        if (request)
+            answer_json (request, "[{},{}]");
+        else
+            assert_true (harness_fire (&h));
+    }
+    assert_in_range (count, 4, 20);
+    assert_int_equal (counted (COUNTER_FAILURE), 0);
+}
+
+/*  After a first page that is wrong, a right one is asked for, and taken. */
+static void check_recovers (uint64_t expected_bad_pages)
+{
+    assert_int_equal (told_state (), SERVICE_DOWN);
+    handed_nothing ();
+    no_poll ();
+    harness_run (&h, 100);
+    answer_range (own (NO_AFTER, 100), 1, 3);
+    handed (1);
+    handed (2);
+    handed (3);
+    assert_int_equal (told_state (), SERVICE_UP);
+    assert_int_equal (told_gauge (GAUGE_BAD_PAGES), expected_bad_pages);
+    assert_int_equal (counted (COUNTER_EVENTS), 3);
+}
+
+static void test_a_page_that_is_not_json (void **state)
+{
+    (void) state;
+    answer_state (own (NO_AFTER, 100), "<html>", BODY_NOT_JSON);
+    check_recovers (1);
+}
+
+static void test_a_page_that_is_an_object (void **state)
+{
+    (void) state;
+    answer_json (own (NO_AFTER, 100), "{\"id\":1,\"from\":\"a\",\"type\":\"b\"}");
+    check_recovers (1);
+}
+
+static void test_a_page_that_is_empty (void **state)
+{
+    (void) state;
+    answer_status (own (NO_AFTER, 100), 200, 0);
+    check_recovers (1);
+}
+
+static void test_a_page_that_is_too_large_is_asked_for_in_halves (void **state)
+{
+    (void) state;
+    answer_outcome (own (NO_AFTER, 100), HTTP_TOO_LARGE);
+    harness_run (&h, 100);
+    answer_outcome (own (NO_AFTER, 50), HTTP_TOO_LARGE);
+    harness_run (&h, 200);
+    answer_outcome (own (NO_AFTER, 25), HTTP_TOO_LARGE);
+    harness_run (&h, 400);
+    answer_range (own (NO_AFTER, 12), 1, 12);
+    ahead (12, 13); /* full, and a little more is dared */
+    handed (1);
+}
+
+static void test_a_page_that_breaks_off_gives_what_is_whole (void **state)
+{
+    (void) state;
+    answer_state (
+        own (NO_AFTER, 100),
+        "[{\"id\":1,\"from\":\"a\",\"type\":\"b\"},{\"id\":2,\"from\":\"a\",\"type\":\"b\"},{\"id\":3,\"fr",
+        BODY_CUT);
+    handed (1);
+    handed (2);
+    handed_nothing ();
+    assert_int_equal (told_gauge (GAUGE_BAD_PAGES), 1);
+    settle_range (1, 2);
+    no_poll ();
+    harness_run (&h, 100);
+    answer_range (own (2, 100), 3, 3);
+    handed (3);
+}
+
+static void test_a_look_that_breaks_off_closes_no_gap (void **state)
+{
+    (void) state;
+    uint64_t gap = read_three_without_two ();
+    settle (3);
+    answer_range (gap, 3, 3);
+    harness_run (&h, 250);
+    gap = ahead (1, 100);
+    harness_advance (&h, 3000);
+    answer_range (gap, 3, 3);
+    harness_run (&h, 250);
+    gap = ahead (1, 100);
+    answer_state (gap, "[{\"id\":3,\"from\":\"a\",\"type\":\"b\"},{\"id", BODY_CUT);
+    assert_int_equal (find_poll (true, 3, 100), 0);
+}
+
+/*  ---- pace --------------------------------------------------------------- */
+
+static void test_a_service_that_does_not_hold_polls_is_asked_a_few_times_a_second (void **state)
+{
+    (void) state;
+    uint64_t until = h.now.steady_ms + 10000;
+    uint64_t last_ms = h.now.steady_ms;
+    unsigned count = 0;
+    while (h.now.steady_ms < until) {
+        uint64_t request = find_poll (true, NO_AFTER, 100);
+        if (!request) {
+            assert_true (harness_fire (&h));
+            continue;
+        }
+        count++;
+        assert_true (h.now.steady_ms - last_ms <= 250);
+        last_ms = h.now.steady_ms;
+        harness_advance (&h, 5);
+        answer_json (request, "[]");
+    }
+    assert_in_range (count, 35, 50);
+}
+
+static void test_a_long_poll_that_ends_empty_is_asked_again_at_once (void **state)
+{
+    (void) state;
+    for (unsigned i = 0; i < 20; i++) {
+        uint64_t request = own (NO_AFTER, 100);
+        harness_run (&h, 5000);
+        no_poll ();
+        answer_json (request, "[]");
+    }
+    own (NO_AFTER, 100);
+}
+
+static void test_events_end_the_pause (void **state)
+{
+    (void) state;
+    for (unsigned i = 0; i < 10; i++) {
+        answer_json (own (NO_AFTER, 100), "[]");
+        assert_true (harness_fire (&h));
+    }
+    answer_range (own (NO_AFTER, 100), 1, 1);
+    settle (1);
+    answer_json (own (1, 100), "[]");
+    no_poll ();
+    harness_run (&h, 30);
+    own (1, 100);
+}
+
+static void test_a_poll_that_brings_only_what_is_known_is_paced (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 3);
+    settle_range (1, 3);
+    uint64_t until = h.now.steady_ms + 5000;
+    unsigned count = 0;
+    while (h.now.steady_ms < until) {
+        const struct message *request = harness_take (&h, MESSAGE_HTTP_REQUEST);
+        if (!request) {
+            assert_true (harness_fire (&h));
+            continue;
+        }
+        count++;
+        assert_true (count < 100);
+        answer_range (request->http_request.request, 1, 3);
+    }
+    assert_in_range (count, 15, 30);
+    assert_int_equal (counted (COUNTER_EVENTS), 3);
+}
+
+/*  ---- a service that fails ----------------------------------------------- */
+
+static void test_failures_back_off_and_recover (void **state)
+{
+    (void) state;
+    uint64_t began_ms = h.now.steady_ms;
+    unsigned count = 0;
+    while (h.now.steady_ms < began_ms + 60000) {
+        uint64_t request = find_poll (true, NO_AFTER, 100);
+        count += request > 0;
+        if (request)
+            answer_outcome (request, count % 2 ? HTTP_UNREACHED : HTTP_TIMEOUT);
+        else
+            assert_true (harness_fire (&h));
+    }
+    assert_in_range (count, 12, 40);
+    assert_int_equal (told_state (), SERVICE_DOWN);
+    uint64_t request = find_poll (true, NO_AFTER, 100);
+    while (!request) {
+        assert_true (harness_fire (&h));
+        request = find_poll (true, NO_AFTER, 100);
+    }
+    answer_range (request, 1, 1);
+    handed (1);
+    assert_int_equal (told_state (), SERVICE_UP);
+    settle (1);
+    answer_status (own (1, 100), 500, 0);
+    harness_run (&h, 100); /* the first wait again, not the last */
+    own (1, 100);
+}
+
+static void test_retry_after_is_honoured (void **state)
+{
+    (void) state;
+    answer_status (own (NO_AFTER, 100), 503, 20000);
+    harness_run (&h, 19999);
+    no_poll ();
+    harness_run (&h, 1);
+    own (NO_AFTER, 100);
+}
+
+static void test_a_secret_rejected_at_first_is_final_and_nothing_is_taken (void **state)
+{
+    (void) state;
+    uint64_t request = own (NO_AFTER, 100);
+    sent (request);
+    harness_run (&h, 30);
+    assert_int_equal (told_state (), SERVICE_UP);
+    answer_status (request, 401, 0);
+    const struct message *health = harness_take (&h, MESSAGE_HEALTH);
+    assert_non_null (health);
+    assert_int_equal (health->health.state, SERVICE_REJECTS);
+    assert_int_equal (health->health.service, SERVICE_EVENTS);
+    assert_true (harness_says (health->health.reason, "HTTP 401"));
+    handed_nothing ();
+    harness_run (&h, 1000);
+    no_poll ();
+}
+
+static void test_a_secret_rejected_later_is_a_failure_that_passes (void **state)
+{
+    (void) state;
+    answer_json (own (NO_AFTER, 100), "[]");
+    harness_run (&h, 30);
+    assert_int_equal (told_state (), SERVICE_UP);
+    answer_status (own (NO_AFTER, 100), 401, 0);
+    assert_int_equal (told_state (), SERVICE_DOWN);
+    harness_run (&h, 100);
+    answer_range (own (NO_AFTER, 100), 1, 1);
+    assert_int_equal (told_state (), SERVICE_UP);
+    handed (1);
+}
+
+static void test_a_poll_that_is_held_means_that_the_service_works (void **state)
+{
+    (void) state;
+    uint64_t request = own (NO_AFTER, 100);
+    harness_run (&h, 1000);
+    assert_int_equal (told_state (), SERVICE_UNKNOWN);
+    sent (request);
+    harness_run (&h, 29);
+    assert_int_equal (told_state (), SERVICE_UNKNOWN);
+    harness_run (&h, 1);
+    assert_int_equal (told_state (), SERVICE_UP);
+}
+
+static void test_a_poll_that_went_out_and_failed_does_not_mean_that_it_works (void **state)
+{
+    (void) state;
+    uint64_t request = own (NO_AFTER, 100);
+    sent (request);
+    harness_run (&h, 10);
+    answer_status (request, 500, 0);
+    assert_int_equal (told_state (), SERVICE_DOWN);
+    harness_run (&h, 30);
+    assert_int_equal (told_state (), SERVICE_UNKNOWN);
+}
+
+static void test_late_answers_of_other_polls_are_ignored (void **state)
+{
+    (void) state;
+    uint64_t request = own (NO_AFTER, 100);
+    answer_range (request, 1, 1);
+    answer_range (request, 2, 2);
+    answer_range (request + 3, 3, 3);
+    answer_range (0, 4, 4);
+    sent (0);
+    sent (request);
+    handed (1);
+    handed_nothing ();
+    settle (1);
+    own (1, 100);
+}
+
+/*  ---- the end ------------------------------------------------------------ */
+
+static void test_drained_at_once_when_all_is_told (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 2);
+    settle_range (1, 2);
+    answer_json (own (2, 100), "[]");
+    harness_run (&h, 30);
+    uint64_t request = own (2, 100);
+    drain ();
+    const struct message *cancel = harness_take (&h, MESSAGE_HTTP_CANCEL);
+    assert_non_null (cancel);
+    assert_int_equal (cancel->http_cancel.request, request);
+    assert_true (drained ());
+    answer_range (request, 3, 4);
+    handed (1);
+    handed (2);
+    handed_nothing ();
+    harness_run (&h, 10000);
+    no_poll ();
+    assert_false (drained ());
+}
+
+static void test_a_position_on_a_poll_that_is_held_counts_as_told (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 1);
+    settle (1);
+    sent (own (1, 100));
+    harness_run (&h, 1000);
+    drain ();
+    assert_true (drained ());
+    no_poll ();
+}
+
+static void test_drained_before_anything_began (void **state)
+{
+    (void) state;
+    struct settings settings = harness_settings ();
+    begin_with (&settings);
+    drain ();
+    assert_true (drained ());
+    give_credit (10);
+    harness_run (&h, 1000);
+    no_poll ();
+    end (NULL);
+}
+
+/*  Two events in flight when the end is asked for, then settled: the last
+    acknowledgement under way. */
+static uint64_t drain_with_two (void)
+{
+    answer_range (own (NO_AFTER, 100), 1, 2);
+    harness_run (&h, 100);
+    uint64_t reading = ahead (2, 100);
+    drain ();
+    assert_false (drained ());
+    answer_range (reading, 3, 9);
+    settle (2);
+    harness_run (&h, 5000);
+    no_poll ();
+    assert_false (drained ());
+    settle (1);
+    handed (1);
+    handed (2);
+    handed_nothing ();
+    return own (2, 1);
+}
+
+static void test_the_last_acknowledgement_waits_for_what_is_unsettled (void **state)
+{
+    (void) state;
+    uint64_t last = drain_with_two ();
+    assert_false (drained ());
+    answer_range (last, 3, 3);
+    assert_true (drained ());
+    handed_nothing ();
+    assert_int_equal (counted (COUNTER_EVENTS), 2);
+    assert_int_equal (told_gauge (GAUGE_POSITION_ACKED), 2);
+}
+
+static void test_a_last_acknowledgement_that_is_held_is_cancelled (void **state)
+{
+    (void) state;
+    uint64_t last = drain_with_two ();
+    sent (last);
+    harness_run (&h, 249);
+    assert_false (drained ());
+    while (harness_take (&h, MESSAGE_HTTP_CANCEL))
+        continue;
+    harness_run (&h, 1);
+    const struct message *cancel = harness_take (&h, MESSAGE_HTTP_CANCEL);
+    assert_non_null (cancel);
+    assert_int_equal (cancel->http_cancel.request, last);
+    assert_true (drained ());
+    harness_run (&h, 10000);
+    no_poll ();
+}
+
+static void test_a_service_that_is_down_at_the_end_is_given_up (void **state)
+{
+    (void) state;
+    uint64_t last = drain_with_two ();
+    uint64_t began_ms = h.now.steady_ms;
+    answer_outcome (last, HTTP_UNREACHED);
+    unsigned attempts = 1;
+    while (!drained ()) {
+        last = find_poll (true, 2, 1);
+        attempts += last > 0;
+        if (last)
+            answer_outcome (last, HTTP_UNREACHED);
+        else
+            assert_true (harness_fire (&h));
+    }
+    assert_int_equal (attempts, 3);
+    assert_true (h.now.steady_ms - began_ms < 2000);
+    assert_true (harness_logs (&h, LOG_WARN) > 0);
+}
+
+static void test_a_service_long_down_does_not_hold_up_the_end (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 2);
+    settle (1);
+    harness_run (&h, ACK_MS);
+    ahead (2, 100);
+    uint64_t until = h.now.steady_ms + 60000;
+    while (h.now.steady_ms < until) {
+        const struct message *request = harness_take (&h, MESSAGE_HTTP_REQUEST);
+        if (request)
+            answer_status (request->http_request.request, 500, 0);
+        else if (!harness_fire (&h))
+            break;
+    }
+    uint64_t began_ms = h.now.steady_ms;
+    drain ();
+    settle (2);
+    while (!drained ()) {
+        const struct message *request = harness_take (&h, MESSAGE_HTTP_REQUEST);
+        if (request)
+            answer_status (request->http_request.request, 500, 0);
+        else
+            assert_true (harness_fire (&h));
+    }
+    assert_true (h.now.steady_ms - began_ms < 2000);
+}
+
+static void test_the_end_does_not_wait_an_hour_because_a_service_says_so (void **state)
+{
+    (void) state;
+    uint64_t began_ms = h.now.steady_ms;
+    answer_status (drain_with_two (), 503, 3600000);
+    while (!drained ()) {
+        uint64_t last = find_poll (true, 2, 1);
+        if (last)
+            answer_status (last, 503, 3600000);
+        else
+            assert_true (harness_fire (&h));
+    }
+    assert_true (h.now.steady_ms - began_ms < 10000);
+}
+
+static void test_a_last_acknowledgement_that_reaches_nobody_ends_soon (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 1);
+    drain ();
+    settle (1);
+    const struct message *last = harness_take (&h, MESSAGE_HTTP_REQUEST);
+    assert_non_null (last);
+    assert_in_range (last->http_request.timeout_ms, LAST_ACK_LONGEST_MS / 4, LAST_ACK_LONGEST_MS);
+}
+
+static void test_nothing_new_is_taken_while_it_ends (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 1);
+    settle (1);
+    uint64_t request = own (1, 100);
+    answer_range (request, 2, 2);
+    drain ();
+    answer_range (request, 3, 3);
+    settle (2);
+    answer_range (own (2, 1), 3, 3);
+    assert_true (drained ());
+    handed (1);
+    handed (2);
+    handed_nothing ();
+    assert_int_equal (counted (COUNTER_EVENTS), 2);
+}
+
+static void test_a_gap_at_the_end_is_left_for_the_next_start (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 1);
+    settle (1);
+    answer_json (own (1, 100), "[{\"id\":3,\"from\":\"a\",\"type\":\"b\"}]");
+    settle (3);
+    drain ();
+    assert_true (drained ());
+    assert_int_equal (find_poll (true, 3, 1), 0);
+    assert_int_equal (told_gauge (GAUGE_POSITION_ACKED), 1);
+}
+
+/*  ---- a walk at random --------------------------------------------------- */
+
+enum {
+    WALK_EVENTS = 600,
+    WALK_HELD_MAX = 8,
+    WALK_WINDOW_MAX = 120,
+    LATE_MS_MAX = 1800,      /* below the grace of 2000 */
+    FIRST_LATE_MS_MAX = 400, /* below that of the very first event, 500 */
+    HELD_MS = 5000           /* how long the service holds a poll */
+};
+
+/*  An event of the model: when it can be seen (0: never), what became of it. */
+struct model_event {
+    uint64_t visible_ms;
+    bool handed, settled;
+    uint64_t settle_ms;
+};
+
+/*  A poll at the service, then on its way back. */
+struct model_poll {
+    uint64_t request; /* 0: free */
+    bool own;
+    bool has_after;
+    uint64_t after;
+    unsigned limit;
+    uint64_t held_until_ms;
+    uint64_t answer_ms; /* 0: it is being held */
+    unsigned count;     /* of the page, chosen when the answer left */
+    uint64_t ids[PAGE_MAX];
+    unsigned trouble; /* 0: none; else which */
+};
+
+static struct model {
+    uint64_t random;
+    struct model_event events[WALK_EVENTS + 1];
+    uint64_t last;   /* the highest id given out */
+    uint64_t stored; /* the position of the client */
+    struct model_poll polls[WALK_HELD_MAX];
+    bool holds;       /* it holds polls; else it answers empty at once */
+    unsigned trouble; /* percent of the polls that go wrong */
+    unsigned slow_ms; /* an event takes up to so long to settle */
+    unsigned handed;
+    unsigned unsettled;
+    unsigned asked;
+    uint64_t counted_events;
+    bool draining;
+} model;
+
+static uint32_t draw (uint32_t below)
+{
+    model.random = model.random * UINT64_C (6364136223846793005) + UINT64_C (1442695040888963407);
+    return (uint32_t) (model.random >> 33) % below;
+}
+
+static bool visible (uint64_t id)
+{
+    return model.events[id].visible_ms && model.events[id].visible_ms <= h.now.steady_ms;
+}
+
+/*  New events; of some that are published together the first is seen last, and
+    now and then an id is never seen. */
+static void walk_publish (unsigned count)
+{
+    for (unsigned i = 0; i < count && model.last < WALK_EVENTS; i++) {
+        uint64_t id = ++model.last;
+        uint32_t late_max = id < 10 ? FIRST_LATE_MS_MAX : LATE_MS_MAX;
+        model.events[id].visible_ms = h.now.steady_ms;
+        if (draw (12) == 0)
+            model.events[id].visible_ms += 1 + draw (late_max);
+        else if (draw (60) == 0 && id > 1)
+            model.events[id].visible_ms = 0;
+    }
+}
+
+/*  What an acknowledgement of ours may claim: everything up to there that can
+    be seen, or may yet be, is settled. */
+static void walk_check_after (uint64_t after)
+{
+    for (uint64_t id = 1; id <= after; id++) {
+        const struct model_event *event = &model.events[id];
+        if (event->visible_ms && !event->settled)
+            fail_msg ("after=%" PRIu64 " passes event %" PRIu64 ", %s", after, id,
+                      event->handed ? "which is not settled" : "which was not handed on");
+    }
+}
+
+static void walk_take_poll (const struct message *message)
+{
+    struct text path = message->http_request.path;
+    char text[256];
+    assert_true (path.size < sizeof text);
+    memcpy (text, path.data, path.size);
+    text[path.size] = '\0';
+    struct model_poll *poll = model.polls;
+    while (poll->request)
+        assert_true (++poll < model.polls + WALK_HELD_MAX);
+    *poll = (struct model_poll){ .request = message->http_request.request };
+    poll->own = !strstr (text, ".ahead");
+    const char *after = strstr (text, "&after=");
+    poll->has_after = after != NULL;
+    poll->after = after ? strtoull (after + 7, NULL, 10) : 0;
+    poll->limit = (unsigned) strtoul (strstr (text, "&limit=") + 7, NULL, 10);
+    poll->held_until_ms = h.now.steady_ms + (model.holds ? HELD_MS : 0);
+    assert_in_range (poll->limit, 1, PAGE_MAX);
+    assert_true (poll->own || poll->has_after);
+    if (poll->own && poll->has_after) {
+        walk_check_after (poll->after);
+        assert_true (poll->after >= model.stored);
+        model.stored = poll->after;
+    }
+    if (draw (100) < model.trouble)
+        poll->trouble = 1 + draw (7);
+    model.asked++;
+}
+
+static void walk_cancel (uint64_t request)
+{
+    for (unsigned i = 0; i < WALK_HELD_MAX; i++)
+        if (model.polls[i].request == request)
+            model.polls[i].request = 0;
+}
+
+static void walk_event (uint64_t id)
+{
+    struct model_event *event = &model.events[id];
+    assert_true (id >= 1 && id <= WALK_EVENTS);
+    assert_true (visible (id));
+    assert_false (event->handed);
+    assert_false (model.draining);
+    event->handed = true;
+    event->settle_ms = h.now.steady_ms + draw (model.slow_ms + 1);
+    model.handed++;
+    model.unsettled++;
+    assert_true (model.unsettled <= h.settings.window);
+}
+
+/*  Takes over what the core put. */
+static void walk_effects (void)
+{
+    for (size_t i = 0; i < h.count; i++) {
+        const struct message *message = h.effects[i].message;
+        if (message->id == MESSAGE_HTTP_REQUEST)
+            walk_take_poll (message);
+        else if (message->id == MESSAGE_HTTP_CANCEL)
+            walk_cancel (message->http_cancel.request);
+        else if (message->id == MESSAGE_EVENT)
+            walk_event (message->event.position);
+        else if (message->id == MESSAGE_COUNT && message->count.counter == COUNTER_EVENTS)
+            model.counted_events += message->count.amount;
+    }
+}
+
+/*  Chooses the page when there is something to answer, and lets it leave. */
+static void walk_serve (struct model_poll *poll)
+{
+    uint64_t from = poll->has_after ? poll->after : model.stored;
+    for (uint64_t id = from + 1; id <= model.last && poll->count < poll->limit; id++)
+        if (visible (id))
+            poll->ids[poll->count++] = id;
+    if (poll->count || poll->trouble || h.now.steady_ms >= poll->held_until_ms)
+        poll->answer_ms = h.now.steady_ms + 1 + draw (draw (10) ? 10 : 600);
+}
+
+static void walk_pack (struct packer *packer, const struct model_poll *poll, unsigned count)
+{
+    pack_array (packer, count);
+    for (unsigned i = 0; i < count; i++) {
+        pack_map (packer, 3);
+        pack_literal (packer, "id");
+        pack_uint (packer, poll->ids[i]);
+        pack_literal (packer, "from");
+        pack_literal (packer, "game-two");
+        pack_literal (packer, "type");
+        pack_literal (packer, "LOGIN");
+    }
+}
+
+static void walk_spoil (struct http_answer *answer, const struct model_poll *poll, struct packer *packer)
+{
+    switch (poll->trouble) {
+    case 1:
+        answer->outcome = HTTP_TIMEOUT;
+        break;
+    case 2:
+        answer->outcome = HTTP_UNREACHED;
+        break;
+    case 3:
+        answer->outcome = HTTP_TOO_LARGE;
+        break;
+    case 4:
+        answer->status = 500;
+        break;
+    case 5:
+        answer->body_state = BODY_NOT_JSON;
+        break;
+    case 6:
+        answer->body_state = BODY_CUT;
+        walk_pack (packer, poll, poll->count / 2);
+        break;
+    default:
+        pack_map (packer, 0);
+        break;
+    }
+}
+
+static void walk_answer (struct model_poll *poll)
+{
+    static uint8_t memory[PAGE_MAX * 64];
+    struct packer packer;
+    struct message answer = answer_to (poll->request);
+    packer_init (&packer, memory, sizeof memory);
+    if (poll->trouble)
+        walk_spoil (&answer.http_answer, poll, &packer);
+    else
+        walk_pack (&packer, poll, poll->count);
+    assert_false (packer.overflow);
+    answer.http_answer.body = packer_raw (&packer);
+    poll->request = 0;
+    harness_deliver (&h, &answer);
+}
+
+static void walk_service (void)
+{
+    for (unsigned i = 0; i < WALK_HELD_MAX; i++) {
+        struct model_poll *poll = &model.polls[i];
+        if (poll->request && !poll->answer_ms)
+            walk_serve (poll);
+        if (poll->request && poll->answer_ms && poll->answer_ms <= h.now.steady_ms)
+            walk_answer (poll);
+    }
+}
+
+static void walk_settle (void)
+{
+    for (uint64_t id = 1; id <= model.last; id++) {
+        struct model_event *event = &model.events[id];
+        if (!event->handed || event->settled || event->settle_ms > h.now.steady_ms)
+            continue;
+        event->settled = true;
+        model.unsettled--;
+        settle (id);
+    }
+}
+
+static void walk_step (uint32_t ms)
+{
+    for (uint32_t i = 0; i < ms; i++) {
+        harness_run (&h, 1);
+        walk_effects ();
+        harness_clear (&h);
+        walk_service ();
+        walk_effects ();
+        harness_clear (&h);
+        walk_settle ();
+        walk_effects ();
+        harness_clear (&h);
+    }
+}
+
+/*  Everything that can be seen was handed on, settled, and told. */
+static bool walk_at_rest (void)
+{
+    uint64_t highest = 0;
+    for (uint64_t id = 1; id <= model.last; id++) {
+        const struct model_event *event = &model.events[id];
+        if (!event->visible_ms)
+            continue;
+        if (!event->settled)
+            return false;
+        highest = id;
+    }
+    return model.stored == highest;
+}
+
+static void walk_to_rest (void)
+{
+    uint64_t deadline_ms = h.now.steady_ms + 900000;
+    while (!walk_at_rest ()) {
+        walk_step (10);
+        if (h.now.steady_ms > deadline_ms)
+            fail_msg ("no rest: %u of %" PRIu64 " handed on, %u unsettled, told %" PRIu64, model.handed,
+                      model.last, model.unsettled, model.stored);
+    }
+    assert_int_equal (model.counted_events, model.handed);
+}
+
+static void walk_begin (uint64_t seed)
+{
+    memset (&model, 0, sizeof model);
+    model.random = seed;
+    model.holds = draw (2);
+    model.trouble = draw (3) ? 0 : draw (30);
+    model.slow_ms = draw (2) ? 5 : 1500;
+    struct settings settings = harness_settings ();
+    settings.window = draw (4) ? 1 + draw (WALK_WINDOW_MAX) : 1 + draw (3);
+    settings.hash_seed = seed;
+    begin_with (&settings);
+    give_credit (draw (4) ? settings.window : 1 + draw (settings.window));
+    walk_effects ();
+    harness_clear (&h);
+}
+
+/*  A quiet minute: how often the service is asked. */
+static void walk_quiet (void)
+{
+    model.trouble = 0;
+    walk_step (12000);
+    model.asked = 0;
+    walk_step (60000);
+    assert_in_range (model.asked, model.holds ? 8 : 200, model.holds ? 30 : 300);
+}
+
+static bool walk_drained (void)
+{
+    bool found = false;
+    for (size_t i = 0; i < h.count; i++)
+        found = found || h.effects[i].message->id == MESSAGE_DRAINED;
+    return found;
+}
+
+/*  The end in the middle of everything: what was handed on is settled, nothing
+    more is taken, and what can be told is told. */
+static void walk_drain (void)
+{
+    model.draining = true;
+    model.trouble = 0;
+    drain ();
+    bool done = walk_drained ();
+    uint64_t deadline_ms = h.now.steady_ms + 15000;
+    while (!done) {
+        walk_effects ();
+        harness_clear (&h);
+        walk_service ();
+        walk_settle ();
+        harness_run (&h, 1);
+        done = walk_drained ();
+        assert_true (h.now.steady_ms < deadline_ms);
+    }
+    walk_effects ();
+    assert_int_equal (model.unsettled, 0);
+    assert_int_equal (model.counted_events, model.handed);
+    for (uint64_t id = 1; id <= model.stored; id++)
+        assert_true (!model.events[id].visible_ms || model.events[id].settled);
+}
+
+static void walk (uint64_t seed)
+{
+    walk_begin (seed);
+    bool ends_early = draw (4) == 0;
+    while (model.last < WALK_EVENTS && !(ends_early && model.last > WALK_EVENTS / 2)) {
+        if (draw (4) == 0)
+            walk_publish (draw (8) ? 1 + draw (4) : 1 + draw (90));
+        walk_step (1 + draw (draw (10) ? 60 : 3000));
+    }
+    if (ends_early) {
+        walk_drain ();
+    } else {
+        walk_to_rest ();
+        walk_quiet ();
+        walk_drain ();
+    }
+    end (NULL);
+}
+
+static void test_a_walk_at_random (void **state)
+{
+    (void) state;
+    const char *given = getenv ("SEED");
+    uint64_t seed = given ? strtoull (given, NULL, 10) : (uint64_t) time (NULL) * 1000;
+    for (unsigned i = 0; i < (given ? 1 : 25); i++, seed++) {
+        print_message ("SEED=%" PRIu64 "\n", seed);
+        walk (seed);
+    }
+}
+
+int main (void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test (test_nothing_is_read_before_there_is_credit),
+        cmocka_unit_test_setup_teardown (test_the_first_poll_has_no_after, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_page_is_handed_on_event_by_event, begin, end),
+        cmocka_unit_test (test_a_trace_is_the_same_after_a_restart_and_another_elsewhere),
+        cmocka_unit_test_setup_teardown (test_all_settled_is_acknowledged_at_once_by_the_next_long_poll,
+                                         begin, end),
+        cmocka_unit_test_setup_teardown (test_settled_out_of_order_acknowledges_up_to_the_oldest_that_waits,
+                                         begin, end),
+        cmocka_unit_test_setup_teardown (test_an_acknowledgement_in_flight_waits_its_interval, begin, end),
+        cmocka_unit_test_setup_teardown (test_an_acknowledgement_is_not_repeated, begin, end),
+        cmocka_unit_test_setup_teardown (test_an_acknowledgement_that_failed_is_made_again, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_full_page_is_read_on_at_once, begin, end),
+        cmocka_unit_test_setup_teardown (test_events_that_take_long_do_not_stop_reading, begin, end),
+        cmocka_unit_test (test_a_full_page_of_one_is_read_on_at_once),
+        cmocka_unit_test (test_an_acknowledgement_does_not_make_a_full_page_forgotten),
+        cmocka_unit_test (test_a_window_of_one_sees_beyond_an_element_without_an_id),
+        cmocka_unit_test (test_the_window_stops_reading_and_settling_lets_it_go_on),
+        cmocka_unit_test (test_credit_below_the_window_is_the_bound),
+        cmocka_unit_test_setup_teardown (test_credit_taken_away_takes_nothing_from_a_page_under_way, begin,
+                                         end),
+        cmocka_unit_test (test_a_window_of_one_reads_one_after_another),
+        cmocka_unit_test (test_a_window_of_one_does_not_hammer_a_quiet_service),
+        cmocka_unit_test_setup_teardown (test_a_missing_id_holds_the_acknowledgement, begin, end),
+        cmocka_unit_test_setup_teardown (test_the_missing_id_that_shows_up_is_handed_on, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_gap_closes_only_after_a_look_begun_behind_the_grace, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (
+            test_a_look_that_is_answered_after_the_grace_but_began_within_closes_nothing, begin, end),
+        cmocka_unit_test_setup_teardown (test_below_the_very_first_event_the_grace_is_short, begin, end),
+        cmocka_unit_test_setup_teardown (test_the_event_before_the_first_shows_up_in_time, begin, end),
+        cmocka_unit_test_setup_teardown (test_ids_far_apart_are_not_waited_for_one_by_one, begin, end),
+        cmocka_unit_test_setup_teardown (test_an_element_without_an_id_does_not_hold_a_gap_for_ever, begin,
+                                         end),
+        cmocka_unit_test (test_a_late_event_waits_for_room_and_is_not_lost),
+        cmocka_unit_test_setup_teardown (test_what_two_polls_bring_is_handed_on_once, begin, end),
+        cmocka_unit_test_setup_teardown (test_ids_that_go_backwards_are_taken_once_and_named, begin, end),
+        cmocka_unit_test_setup_teardown (test_elements_without_an_id_fail_and_the_rest_goes_on, begin, end),
+        cmocka_unit_test_setup_teardown (test_an_element_without_an_id_at_the_end_is_counted_once, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_a_page_of_nothing_usable_is_not_asked_for_in_a_loop, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_a_page_that_is_not_json, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_page_that_is_an_object, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_page_that_is_empty, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_page_that_is_too_large_is_asked_for_in_halves, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_page_that_breaks_off_gives_what_is_whole, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_look_that_breaks_off_closes_no_gap, begin, end),
+        cmocka_unit_test_setup_teardown (
+            test_a_service_that_does_not_hold_polls_is_asked_a_few_times_a_second, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_long_poll_that_ends_empty_is_asked_again_at_once, begin, end),
+        cmocka_unit_test_setup_teardown (test_events_end_the_pause, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_poll_that_brings_only_what_is_known_is_paced, begin, end),
+        cmocka_unit_test_setup_teardown (test_failures_back_off_and_recover, begin, end),
+        cmocka_unit_test_setup_teardown (test_retry_after_is_honoured, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_secret_rejected_at_first_is_final_and_nothing_is_taken, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_a_secret_rejected_later_is_a_failure_that_passes, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_poll_that_is_held_means_that_the_service_works, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_poll_that_went_out_and_failed_does_not_mean_that_it_works,
+                                         begin, end),
+        cmocka_unit_test_setup_teardown (test_late_answers_of_other_polls_are_ignored, begin, end),
+        cmocka_unit_test_setup_teardown (test_drained_at_once_when_all_is_told, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_position_on_a_poll_that_is_held_counts_as_told, begin, end),
+        cmocka_unit_test (test_drained_before_anything_began),
+        cmocka_unit_test_setup_teardown (test_the_last_acknowledgement_waits_for_what_is_unsettled, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_a_last_acknowledgement_that_is_held_is_cancelled, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_service_that_is_down_at_the_end_is_given_up, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_service_long_down_does_not_hold_up_the_end, begin, end),
+        cmocka_unit_test_setup_teardown (test_the_end_does_not_wait_an_hour_because_a_service_says_so, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_a_last_acknowledgement_that_reaches_nobody_ends_soon, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_nothing_new_is_taken_while_it_ends, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_gap_at_the_end_is_left_for_the_next_start, begin, end),
+        cmocka_unit_test (test_a_walk_at_random),
+    };
+    return cmocka_run_group_tests (tests, NULL, NULL);
+}
