@@ -292,6 +292,19 @@ static void give_up (const struct call *call, uint32_t job, const struct http_an
     refuse_job (call, job, builder_text (&reason));
 }
 
+/*  A request alone failed, and it is to blame. */
+static void strike (const struct call *call, uint32_t job, const struct http_answer *answer)
+{
+    struct pending *pending = requests_at (&call->client->requests, job);
+    if (pending->strikes < STRIKES_MAX)
+        pending->strikes++;
+    uint64_t since_ms = call->now.steady_ms - pending->failed_ms;
+    if (pending->strikes == STRIKES_MAX && since_ms >= call->client->rules->patience_ms)
+        give_up (call, job, answer);
+    else
+        retry_later (call, job, answer);
+}
+
 /*  A job failed, and it may be its own fault. */
 static void suspect (const struct call *call, uint32_t job, const struct http_answer *answer)
 {
@@ -308,17 +321,12 @@ static void suspect (const struct call *call, uint32_t job, const struct http_an
         client->question_secret = verdict_of (answer) == VERDICT_DENIED;
     }
     note_failure (call, pending, answer);
-    if (pending->members > 1 && (proven || pending->attempts + 1 >= SPLIT_ATTEMPTS)) {
-        split (call, job);
-        return;
-    }
-    if (pending->members == 1 && proven && pending->strikes < STRIKES_MAX)
-        pending->strikes++;
-    if (pending->strikes == STRIKES_MAX && proven &&
-        call->now.steady_ms - pending->failed_ms >= client->rules->patience_ms)
-        give_up (call, job, answer);
-    else
+    if (!proven)
         retry_later (call, job, answer);
+    else if (pending->members > 1)
+        split (call, job);
+    else
+        strike (call, job, answer);
 }
 
 static void on_refused (const struct call *call, uint32_t job, const struct http_answer *answer)

@@ -38,15 +38,13 @@
 #include "proto/text.h"
 
 /*  Bounds of a client. REQUESTS_SPARE stands on top of the window. Retry-After
-    is honoured up to RETRY_AFTER_MAX_MS. A job that fails SPLIT_ATTEMPTS times
-    is cut in halves also without proof against it. TRIAL_FAILURES in a row,
-    of more than one job, make the client go easy on the service. */
+    is honoured up to RETRY_AFTER_MAX_MS. TRIAL_FAILURES in a row, of more than
+    one job, make the client go easy on the service. */
 enum {
     HTTP_CONCURRENCY_MAX = 16,
     PEERS_MAX = 64,
     REQUESTS_SPARE = 64,
     STRIKES_MAX = 5,
-    SPLIT_ATTEMPTS = 3,
     TRIAL_FAILURES = 4,
     RETRY_AFTER_MAX_MS = 60000,
     CLIENT_KINDS_MAX = 2

@@ -371,9 +371,16 @@ static void one_reward_alone_is_never_given_up_without_proof (void **state)
     struct stand_in service = { .status = 500 };
     serve (&h, &service, 3600000);
     assert_int_equal (harness_count (&h, MESSAGE_GIVEN), 0);
-    service.status = 200;
-    serve (&h, &service, 10000);
+    /*  One success of another is one strike, however often it fails then. */
+    service = (struct stand_in){ .status = 200, .poison = "alice" };
+    give (&h, 2, "bob");
+    harness_turn (&h);
+    serve (&h, &service, 600000);
     assert_int_equal (givens (&h, RESULT_OK), 1);
+    assert_int_equal (givens (&h, RESULT_REFUSED), 0);
+    service.poison = NULL;
+    serve (&h, &service, 10000);
+    assert_int_equal (givens (&h, RESULT_OK), 2);
     harness_free (&h);
 }
 

@@ -415,8 +415,9 @@ static void the_longest_user_id_is_asked_for (void **state)
     read_keys (&h, 3, (struct text){ user, sizeof user }, KEYS);
     user[1] = ',';
     read_keys (&h, 4, (struct text){ user, sizeof user }, keys);
+    read_user (&h, 5, "bob");
     harness_turn (&h);
-    next_request (&h, "/alice" TAIL);
+    next_request (&h, "/alice,bob" TAIL);
     for (int i = 0; i < 3; i++)
         assert_true (path_of (harness_take (&h, MESSAGE_HTTP_REQUEST)).size >= 3 * USER_SIZE_MAX - 2);
     assert_int_equal (harness_count (&h, MESSAGE_HTTP_REQUEST), 0);
@@ -442,13 +443,13 @@ static void ids_that_the_list_takes_apart_go_alone (void **state)
     struct harness h;
     harness_open (&h, &usermeta_client_spec, &settings);
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
-        read_user (&h, i, ids[i].user);
         read_user (&h, 100 + i, "plain");
+        read_user (&h, i, ids[i].user);
         harness_turn (&h);
         char path[128];
         snprintf (path, sizeof path, "/auth/{secret}.%s/auth,$reward$promo1", ids[i].encoded);
-        uint64_t alone = next_request (&h, path);
         uint64_t other = next_request (&h, "/plain" TAIL);
+        uint64_t alone = next_request (&h, path);
         struct reply reply;
         struct packer *packer = reply_begin (&reply);
         pack_map (packer, 1);
@@ -724,6 +725,53 @@ static void an_outage_of_an_hour_blames_nobody (void **state)
         assert_int_equal (last_health (&h)->state, SERVICE_UP);
         harness_free (&h);
     }
+}
+
+static void nobody_is_asked_about_again_before_the_service_is (void **state)
+{
+    (void) state;
+    struct settings settings = harness_settings ();
+    struct harness h;
+    harness_open (&h, &usermeta_client_spec, &settings);
+    read_many (&h, 2);
+    answer_status (&h, next_request (&h, "/user00,user01" TAIL), 500);
+    uint64_t question = next_request (&h, QUESTION);
+    assert_int_equal (harness_count (&h, MESSAGE_HTTP_REQUEST), 0);
+    answer_status (&h, question, 500);
+    harness_run (&h, 40);
+    assert_int_equal (harness_count (&h, MESSAGE_HTTP_REQUEST), 0);
+    assert_int_equal (last_health (&h)->state, SERVICE_DOWN);
+    harness_free (&h);
+}
+
+static void what_did_not_reach_the_service_goes_whole_again (void **state)
+{
+    (void) state;
+    struct settings settings = harness_settings ();
+    struct harness h;
+    harness_open (&h, &usermeta_client_spec, &settings);
+    read_many (&h, 2);
+    answer_broken (&h, next_request (&h, "/user00,user01" TAIL), HTTP_UNREACHED);
+    assert_true (harness_fire (&h));
+    answer_status (&h, next_request (&h, QUESTION), 200);
+    while (harness_count (&h, MESSAGE_HTTP_REQUEST) == 0)
+        assert_true (harness_fire (&h));
+    next_request (&h, "/user00,user01" TAIL);
+    harness_free (&h);
+}
+
+static void a_read_denied_asks_about_the_secret (void **state)
+{
+    (void) state;
+    struct settings settings = harness_settings ();
+    struct harness h;
+    harness_open (&h, &usermeta_client_spec, &settings);
+    read_user (&h, 1, "a,b");
+    harness_turn (&h);
+    answer_status (&h, next_request (&h, NULL), 401);
+    answer_status (&h, next_request (&h, PROBE), 200);
+    assert_null (last_health (&h));
+    harness_free (&h);
 }
 
 static void an_outage_of_writes_is_asked_about_by_a_write (void **state)
@@ -1080,6 +1128,9 @@ int main (void)
         cmocka_unit_test (an_id_that_breaks_the_service_does_not_stop_the_others),
         cmocka_unit_test (a_lone_culprit_is_refused_when_the_service_is_well),
         cmocka_unit_test (an_outage_of_an_hour_blames_nobody),
+        cmocka_unit_test (nobody_is_asked_about_again_before_the_service_is),
+        cmocka_unit_test (what_did_not_reach_the_service_goes_whole_again),
+        cmocka_unit_test (a_read_denied_asks_about_the_secret),
         cmocka_unit_test (an_outage_of_writes_is_asked_about_by_a_write),
         cmocka_unit_test (too_many_requests_are_waited_out),
         cmocka_unit_test (a_write_is_a_post_of_its_value),
