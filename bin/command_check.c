@@ -98,6 +98,7 @@ static void prepare (struct probes *probes, const struct config *config)
         probes->asks[i].request.path = paths[i](&path, &config->settings);
     }
     probes->asks[SERVICE_EVENTS].hang_ms = POLL_HANG_MS;
+    probes->asks[SERVICE_EVENTS].request.timeout_ms += POLL_HANG_MS;
     probes->asks[SERVICE_USERMETA].request.method = METHOD_POST;
     probes->asks[SERVICE_USERMETA].request.body = probe_body (probes->body, sizeof probes->body);
 }

@@ -192,6 +192,17 @@ static void say_what_runs (const struct config *config)
              config->services[SERVICE_CURRENCY].base, config->services[SERVICE_EVENTS].base);
 }
 
+/*  What has to be up before the process is ready: said before anybody can ask. */
+static void expect_all (struct process *self)
+{
+    for (unsigned i = 0; i < topology_count; i++) {
+        const struct actor_spec *spec = topology[i].spec;
+        monitor_expect (self->monitor, spec->role);
+        if (spec->speaks_http)
+            monitor_expect_service (self->monitor, spec->service);
+    }
+}
+
 static int open_all (struct process *self)
 {
     if (!open_signals (self))
@@ -199,6 +210,7 @@ static int open_all (struct process *self)
     self->monitor = monitor_new ();
     if (!self->monitor || !http_client_global_init ())
         return fail ("start", "out of memory");
+    expect_all (self);
     int code = open_status (self);
     if (code == EXIT_OK && self->config.sandbox)
         code = open_sandbox (self);

@@ -32,7 +32,7 @@ static void print_commands (FILE *stream)
 static int print_help (void)
 {
     printf ("Usage: guerdon COMMAND [OPTION…]\n\n"
-            "Watches player events and hands out what players earned, never twice and never lost.\n\n");
+            "Watches player events and hands out what players earned.\n\n");
     print_commands (stdout);
     printf ("\nA newcomer begins with: guerdon run --sandbox\n");
     return EXIT_OK;

@@ -399,7 +399,6 @@ static bool open_all (struct shell *self, char *reason, size_t reason_size)
             http_client_new (&self->options.target, CONNECTIONS_MAX, on_http, self, reason, reason_size);
         if (!self->http)
             return false;
-        monitor_expect_service (self->options.monitor, spec->service);
     }
     self->bus = bus_new (&self->options.bus, reason, reason_size);
     return self->bus != NULL;
@@ -421,7 +420,6 @@ struct shell *shell_new (const struct shell_options *options, char *reason, size
         shell_destroy (&self);
         return NULL;
     }
-    monitor_expect (options->monitor, options->spec->role);
     options->spec->init (self->state, options->settings);
     return self;
 }

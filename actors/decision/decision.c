@@ -465,10 +465,15 @@ static void tell_credit_to_all (const struct decision *self, const struct effect
         tell_credit (self, self->ingests[i], effects);
 }
 
+static bool same_address (struct address a, struct address b)
+{
+    return a.role == b.role && a.peer == b.peer;
+}
+
 static void on_open (struct decision *self, const struct message *message, const struct effects *effects)
 {
     unsigned at = 0;
-    while (at < self->ingest_count && self->ingests[at].peer != message->from.peer)
+    while (at < self->ingest_count && !same_address (self->ingests[at], message->from))
         at++;
     if (at == INGESTS_MAX) {
         put_log (effects, LOG_ERROR, (struct about){ 0 }, "more than %d ingest actors", INGESTS_MAX);

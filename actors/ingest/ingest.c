@@ -42,6 +42,9 @@ enum { ACCEPTED_AFTER_MS = 30 };
     holds the poll, so there is no need to wait for an answer. */
 enum { LAST_ACK_WAIT_MS = 250, LAST_ACK_ATTEMPTS_MAX = 3, LAST_ACK_TIMEOUT_MS = 2000 };
 
+/*  Log lines about what is odd in one page. */
+enum { ODD_LINES_MAX = 200 };
+
 enum timer_id { TIMER_PLAN, TIMER_ACCEPTED, TIMER_LAST_ACK };
 
 enum poll_kind { POLL_MAIN, POLL_AHEAD, POLL_GAP, POLL_KINDS };
@@ -353,6 +356,7 @@ struct harvest {
     uint32_t unusable; /* elements without a usable id */
     uint32_t passed;   /* of them, those that stand before an event taken in */
     uint32_t stale;    /* ids that go backwards and are settled or known */
+    uint32_t lines;    /* log lines about what is odd in it */
     uint64_t last;     /* the highest id of the page */
     bool full;         /* there was no room for all of it */
 };
@@ -364,19 +368,27 @@ static void hand_on (struct ingest *self, const struct event *event, const struc
     put (effects, (struct address){ ROLE_DECISION, 0 }, &message);
 }
 
+/*  Whether one more line about this page may be written: a page of rubbish must
+    not fill the disk with its description. */
+static bool may_say (struct harvest *harvest)
+{
+    return harvest->lines++ < ODD_LINES_MAX;
+}
+
 static void take_element (struct ingest *self, const struct poll *poll, struct raw element, struct moment now,
                           struct harvest *harvest, const struct effects *effects)
 {
     struct event event;
     if (!page_event (element, &event)) {
         harvest->unusable++;
-        put_log (effects, LOG_WARN, (struct about){ 0 },
-                 "failure: an element of a page behind event %" PRIu64 " has no usable id", harvest->last);
+        if (may_say (harvest))
+            put_log (effects, LOG_WARN, (struct about){ 0 },
+                     "failure: an element of a page behind event %" PRIu64 " has no usable id", harvest->last);
         return;
     }
     struct about about = { trace_of (self, event.position), event.position, NO_TEXT };
     bool backwards = event.position <= harvest->last || (poll->has_after && event.position <= poll->after);
-    if (backwards)
+    if (backwards && may_say (harvest))
         put_log (effects, LOG_WARN, about, "event id goes backwards: it came after %" PRIu64,
                  harvest->last > poll->after ? harvest->last : poll->after);
     enum flight_add added = self->flight.unsettled < self->credit
@@ -390,7 +402,8 @@ static void take_element (struct ingest *self, const struct poll *poll, struct r
         harvest->full = true;
     } else if (backwards) {
         harvest->stale++;
-        put_log (effects, LOG_WARN, about, "ignored: it was taken before");
+        if (may_say (harvest))
+            put_log (effects, LOG_WARN, about, "ignored: it was taken before");
     }
     if (event.position > harvest->last)
         harvest->last = event.position;
