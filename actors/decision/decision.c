@@ -378,6 +378,30 @@ static void on_event (struct decision *self, const struct message *message, cons
         ask_read (self, at, effects);
 }
 
+/*  Whether a value is there and true. Usermeta holds strings, of which only the
+    empty one is false; should it ever answer with something else, what would be
+    true in JavaScript is true, so that no marker is overlooked. */
+static bool is_true (struct raw values, struct text name, struct text *text)
+{
+    struct raw found;
+    struct value value;
+    if (!raw_find (values, name, &found) || !raw_value (found, &value))
+        return false;
+    *text = value.type == VALUE_TEXT ? value.text : TEXT_LITERAL ("not a string");
+    switch (value.type) {
+    case VALUE_NIL:
+        return false;
+    case VALUE_BOOL:
+        return value.boolean;
+    case VALUE_UINT:
+        return value.uint != 0;
+    case VALUE_TEXT:
+        return value.text.size != 0;
+    default:
+        return true;
+    }
+}
+
 static void on_meta (struct decision *self, struct moment now, const struct message *message,
                      const struct effects *effects)
 {
@@ -391,19 +415,14 @@ static void on_meta (struct decision *self, struct moment now, const struct mess
         finish (self, at, OUTCOME_FAILURE, effects);
         return;
     }
-    struct raw found;
     struct text marker = NO_TEXT;
     struct text auth = NO_TEXT;
-    if (raw_find (message->meta.values, self->marker, &found))
-        raw_text (found, &marker);
-    if (raw_find (message->meta.values, TEXT_LITERAL ("auth"), &found))
-        raw_text (found, &auth);
-    if (marker.size) {
+    if (is_true (message->meta.values, self->marker, &marker)) {
         self->players[at].rewarded = true;
         put_log (effects, LOG_INFO, about, "ignored: already rewarded with %s (marker %.*s)",
                  self->settings->reward_id, marker.size > 40 ? 40 : (int) marker.size, marker.data);
         finish (self, at, OUTCOME_IGNORED, effects);
-    } else if (!auth.size) {
+    } else if (!is_true (message->meta.values, TEXT_LITERAL ("auth"), &auth)) {
         put_log (effects, LOG_INFO, about, "ignored: no auth at %s, so not one of its players",
                  self->settings->app_1_name);
         finish (self, at, OUTCOME_IGNORED, effects);

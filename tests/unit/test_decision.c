@@ -1,0 +1,1062 @@
+/*  test_decision.c - the rule, one player at a time: what is due, in what order,
+    and what is not due for all the ways there are.
+
+    The end of the file walks at random with a little model of both clients;
+    SEED=n in the environment replays a walk.
+*/
+
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "actors/decision/decision.h"
+#include "tests/unit/core_harness.h"
+
+static struct harness h;
+
+static const struct address ingest = { ROLE_INGEST, 0 };
+
+/*  ---- the world around the core ------------------------------------------ */
+
+static void from (enum role role, uint16_t peer, enum message_id id)
+{
+    harness_deliver (&h, &(struct message){ .id = id, .from = { role, peer } });
+}
+
+static void begin_window (uint32_t window)
+{
+    struct settings settings = harness_settings ();
+    settings.window = window;
+    harness_init (&h, &decision_spec, &settings);
+    harness_start (&h);
+}
+
+static int begin (void **state)
+{
+    (void) state;
+    begin_window (8);
+    return 0;
+}
+
+static int end (void **state)
+{
+    (void) state;
+    harness_free (&h);
+    return 0;
+}
+
+/*  An event with these data, as msgpack. */
+static void raw_event (uint64_t position, const char *source, const char *type, struct raw data,
+                       enum fault fault)
+{
+    struct message message = { .id = MESSAGE_EVENT, .trace = 1000 + position, .from = ingest };
+    message.event.position = position;
+    message.event.source = text_of (source);
+    message.event.type = text_of (type);
+    message.event.data = data;
+    message.event.fault = fault;
+    harness_deliver (&h, &message);
+}
+
+/*  A login of app 2 whose user id is these bytes. */
+static void login_bytes (uint64_t position, struct text user)
+{
+    static uint8_t memory[2 * USER_SIZE_MAX];
+    struct packer packer;
+    packer_init (&packer, memory, sizeof memory);
+    pack_map (&packer, 2);
+    pack_literal (&packer, "userId");
+    pack_text (&packer, user);
+    pack_literal (&packer, "aliases");
+    pack_map (&packer, 0);
+    raw_event (position, "game-two", "LOGIN", packer_raw (&packer), FAULT_NONE);
+}
+
+static void login (uint64_t position, const char *user)
+{
+    login_bytes (position, text_of (user));
+}
+
+/*  The next effect of this id, which goes there. */
+static const struct message *expect (enum message_id id, enum role to)
+{
+    struct recorded *effect = harness_take_recorded (&h, id);
+    if (!effect) {
+        harness_print (&h);
+        fail_msg ("no %s", message_spec ((uint64_t) id)->name);
+    }
+    assert_int_equal (effect->to.role, to);
+    return effect->message;
+}
+
+static const struct message *expect_read (const char *user)
+{
+    const struct message *read = expect (MESSAGE_READ_META, ROLE_USERMETA_CLIENT);
+    assert_true (harness_says (read->read_meta.user, user));
+    assert_true (harness_says (read->read_meta.keys, "auth,$reward$promo1"));
+    assert_true (read->read_meta.request > 0);
+    return read;
+}
+
+static const struct message *expect_write (const char *user)
+{
+    const struct message *write = expect (MESSAGE_WRITE_META, ROLE_USERMETA_CLIENT);
+    assert_true (harness_says (write->write_meta.user, user));
+    assert_true (harness_says (write->write_meta.key, "$reward$promo1"));
+    return write;
+}
+
+static const struct message *expect_give (const char *user)
+{
+    const struct message *give = expect (MESSAGE_GIVE, ROLE_CURRENCY_CLIENT);
+    assert_true (harness_says (give->give.user, user));
+    assert_true (harness_says (give->give.currency, "gold"));
+    assert_true (harness_says (give->give.reward, "promo1"));
+    assert_int_equal (give->give.amount, 10);
+    return give;
+}
+
+static const struct message *expect_record (enum grant_state state, uint64_t position)
+{
+    const struct message *record = expect (MESSAGE_REMEMBER, ROLE_SHELL);
+    assert_int_equal (record->remember.state, state);
+    assert_int_equal (record->remember.position, position);
+    assert_true (harness_says (record->remember.reward, "promo1"));
+    return record;
+}
+
+/*  The event was settled like this, was counted so, and nothing else was. */
+static void expect_settled (uint64_t position, enum outcome outcome)
+{
+    static const enum counter counters[] = { COUNTER_IGNORED, COUNTER_SUCCESS, COUNTER_FAILURE };
+    const struct message *settled = expect (MESSAGE_SETTLED, ROLE_INGEST);
+    assert_int_equal (settled->settled.position, position);
+    assert_int_equal (settled->settled.outcome, outcome);
+    assert_int_equal (settled->trace, 1000 + position);
+    const struct message *count = expect (MESSAGE_COUNT, ROLE_STATS);
+    assert_int_equal (count->count.counter, counters[outcome]);
+    assert_int_equal (count->count.amount, 1);
+}
+
+static void nothing_asked (void)
+{
+    assert_int_equal (harness_count (&h, MESSAGE_READ_META), 0);
+    assert_int_equal (harness_count (&h, MESSAGE_WRITE_META), 0);
+    assert_int_equal (harness_count (&h, MESSAGE_GIVE), 0);
+}
+
+static void nothing_settled (void)
+{
+    assert_int_equal (harness_count (&h, MESSAGE_SETTLED), 0);
+    assert_int_equal (harness_count (&h, MESSAGE_COUNT), 0);
+}
+
+/*  Usermeta's answer: the values given, NULL for an absent one. */
+static void meta (uint64_t request, const char *auth, const char *marker)
+{
+    uint8_t memory[512];
+    struct packer packer;
+    struct message message = { .id = MESSAGE_META, .from = { ROLE_USERMETA_CLIENT, 0 } };
+    packer_init (&packer, memory, sizeof memory);
+    pack_map (&packer, (uint32_t) ((auth != NULL) + (marker != NULL)));
+    if (auth) {
+        pack_literal (&packer, "auth");
+        pack_literal (&packer, auth);
+    }
+    if (marker) {
+        pack_literal (&packer, "$reward$promo1");
+        pack_literal (&packer, marker);
+    }
+    message.meta.request = request;
+    message.meta.values = packer_raw (&packer);
+    harness_deliver (&h, &message);
+}
+
+static void meta_refused (uint64_t request)
+{
+    struct message message = { .id = MESSAGE_META, .from = { ROLE_USERMETA_CLIENT, 0 } };
+    message.meta.request = request;
+    message.meta.result = RESULT_REFUSED;
+    message.meta.reason = TEXT_LITERAL ("HTTP 400");
+    harness_deliver (&h, &message);
+}
+
+static void written (uint64_t request, enum result result)
+{
+    struct message message = { .id = MESSAGE_META_WRITTEN, .from = { ROLE_USERMETA_CLIENT, 0 } };
+    message.meta_written.request = request;
+    message.meta_written.result = result;
+    message.meta_written.reason = result == RESULT_OK ? NO_TEXT : TEXT_LITERAL ("HTTP 413");
+    harness_deliver (&h, &message);
+}
+
+static void given (uint64_t request, enum result result)
+{
+    struct message message = { .id = MESSAGE_GIVEN, .from = { ROLE_CURRENCY_CLIENT, 0 } };
+    message.given.request = request;
+    message.given.result = result;
+    message.given.reason = result == RESULT_OK ? NO_TEXT : TEXT_LITERAL ("HTTP 400");
+    harness_deliver (&h, &message);
+}
+
+/*  Takes a player from a login that was just read to the end. */
+static void reward (uint64_t position, const char *user)
+{
+    meta (expect_read (user)->read_meta.request, "1", NULL);
+    written (expect_write (user)->write_meta.request, RESULT_OK);
+    given (expect_give (user)->give.request, RESULT_OK);
+    expect_settled (position, OUTCOME_SUCCESS);
+}
+
+/*  The place of the first effect of this id among the effects. */
+static size_t place_of (enum message_id id)
+{
+    for (size_t i = 0; i < h.count; i++)
+        if (h.effects[i].message->id == id)
+            return i;
+    fail_msg ("no %s", message_spec ((uint64_t) id)->name);
+    return 0;
+}
+
+/*  ---- the whole way ------------------------------------------------------ */
+
+static void test_a_player_of_both_apps_is_rewarded (void **state)
+{
+    (void) state;
+    login (7, "alice");
+    const struct message *read = expect_read ("alice");
+    assert_int_equal (read->trace, 1007);
+    nothing_settled ();
+    meta (read->read_meta.request, "1490999999000", NULL);
+
+    const struct message *record = expect_record (GRANT_INTENDED, 7);
+    assert_true (harness_says (record->remember.user, "alice"));
+    assert_int_equal (record->remember.at_ms, h.now.wall_ms);
+    const struct message *write = expect_write ("alice");
+    assert_true (harness_says (write->write_meta.value, "1795000000000"));
+    assert_true (place_of (MESSAGE_REMEMBER) < place_of (MESSAGE_WRITE_META));
+    nothing_asked ();
+    nothing_settled ();
+
+    written (write->write_meta.request, RESULT_OK);
+    const struct message *give = expect_give ("alice");
+    assert_int_equal (give->trace, 1007);
+    nothing_settled ();
+    given (give->give.request, RESULT_OK);
+    expect_record (GRANT_GIVEN, 7);
+    expect_settled (7, OUTCOME_SUCCESS);
+    nothing_asked ();
+    nothing_settled ();
+}
+
+static void test_the_amount_is_as_configured_also_below_zero (void **state)
+{
+    (void) state;
+    struct settings settings = harness_settings ();
+    settings.reward_amount = INT64_MIN;
+    harness_init (&h, &decision_spec, &settings);
+    harness_start (&h);
+    login (1, "alice");
+    meta (expect_read ("alice")->read_meta.request, "1", NULL);
+    written (expect_write ("alice")->write_meta.request, RESULT_OK);
+    assert_true (expect (MESSAGE_GIVE, ROLE_CURRENCY_CLIENT)->give.amount == INT64_MIN);
+    end (NULL);
+}
+
+static void test_the_longest_reward_id_keeps_its_marker_whole (void **state)
+{
+    (void) state;
+    char id[REWARD_SIZE_MAX + 1];
+    memset (id, 'r', REWARD_SIZE_MAX);
+    id[REWARD_SIZE_MAX] = '\0';
+    struct settings settings = harness_settings ();
+    settings.reward_id = id;
+    harness_init (&h, &decision_spec, &settings);
+    harness_start (&h);
+    login (1, "alice");
+    const struct message *read = expect (MESSAGE_READ_META, ROLE_USERMETA_CLIENT);
+    assert_int_equal (read->read_meta.keys.size, strlen ("auth,$reward$") + REWARD_SIZE_MAX);
+    meta (read->read_meta.request, "1", NULL);
+    assert_int_equal (expect (MESSAGE_WRITE_META, ROLE_USERMETA_CLIENT)->write_meta.key.size,
+                      strlen ("$reward$") + REWARD_SIZE_MAX);
+    end (NULL);
+}
+
+/*  ---- nothing is due ----------------------------------------------------- */
+
+static void test_another_type_or_app_is_ignored_without_asking (void **state)
+{
+    (void) state;
+    static const char *const rows[][2] = {
+        { "game-two", "CREATE" }, { "game-two", "login" },  { "game-two", "LOGIN " }, { "game-one", "LOGIN" },
+        { "game-tw", "LOGIN" },   { "game-two2", "LOGIN" }, { "Game-Two", "LOGIN" },
+    };
+    for (uint64_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        raw_event (i + 1, rows[i][0], rows[i][1], NO_RAW, FAULT_NONE);
+        expect_settled (i + 1, OUTCOME_IGNORED);
+    }
+    nothing_asked ();
+    assert_int_equal (harness_logs (&h, LOG_INFO), 0);
+}
+
+static void test_an_event_without_names_is_ignored_and_named (void **state)
+{
+    (void) state;
+    raw_event (1, "", "", NO_RAW, FAULT_NAME);
+    expect_settled (1, OUTCOME_IGNORED);
+    nothing_asked ();
+    assert_int_equal (harness_logs (&h, LOG_WARN), 1);
+}
+
+/*  A login whose data is this one value, or a map with it as userId. */
+static void login_value (uint64_t position, struct raw value, bool as_data)
+{
+    uint8_t memory[64];
+    struct packer packer;
+    packer_init (&packer, memory, sizeof memory);
+    if (!as_data) {
+        pack_map (&packer, 1);
+        pack_literal (&packer, "userId");
+    }
+    pack_raw (&packer, value);
+    raw_event (position, "game-two", "LOGIN", packer_raw (&packer), FAULT_NONE);
+}
+
+static void test_a_user_id_that_is_none_is_ignored_and_named (void **state)
+{
+    (void) state;
+    static const uint8_t values[][2] = {
+        { 0xa0, 0 }, /* "" */
+        { 0x07, 0 }, /* 7 */
+        { 0xc0, 0 }, /* nil */
+        { 0xc3, 0 }, /* true */
+        { 0x90, 0 }, /* [] */
+        { 0x80, 0 }, /* {} */
+        { 0xc4, 0 }, /* binary, empty */
+        { 0x91, 0xc0 },
+    };
+    uint64_t position = 0;
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        uint32_t size = i < 6 ? 1 : 2;
+        for (int as_data = 0; as_data < 2; as_data++) {
+            login_value (++position, (struct raw){ values[i], size }, as_data);
+            expect_settled (position, OUTCOME_IGNORED);
+        }
+    }
+    raw_event (++position, "game-two", "LOGIN", NO_RAW, FAULT_NONE);
+    expect_settled (position, OUTCOME_IGNORED);
+    nothing_asked ();
+    assert_int_equal (harness_logs (&h, LOG_WARN), position);
+}
+
+static void test_nobody_without_auth_is_rewarded (void **state)
+{
+    (void) state;
+    login (1, "alice");
+    meta (expect_read ("alice")->read_meta.request, NULL, NULL);
+    expect_settled (1, OUTCOME_IGNORED);
+    login (2, "alice");
+    meta (expect_read ("alice")->read_meta.request, "", NULL);
+    expect_settled (2, OUTCOME_IGNORED);
+    nothing_asked ();
+    assert_int_equal (harness_count (&h, MESSAGE_REMEMBER), 0);
+}
+
+static void test_nobody_is_rewarded_twice (void **state)
+{
+    (void) state;
+    static const char *const markers[] = { "1491000000123", "0", "false", " " };
+    for (uint64_t i = 0; i < sizeof markers / sizeof *markers; i++) {
+        login (i + 1, "alice");
+        meta (expect_read ("alice")->read_meta.request, "1", markers[i]);
+        expect_settled (i + 1, OUTCOME_IGNORED);
+    }
+    nothing_asked ();
+}
+
+static void test_an_empty_marker_is_none_and_any_other_auth_is_one (void **state)
+{
+    (void) state;
+    static const char *const auths[] = { "0", "false", "1490999999000" };
+    for (uint64_t i = 0; i < sizeof auths / sizeof *auths; i++) {
+        login (i + 1, "alice");
+        meta (expect_read ("alice")->read_meta.request, auths[i], "");
+        written (expect_write ("alice")->write_meta.request, RESULT_OK);
+        given (expect_give ("alice")->give.request, RESULT_OK);
+        expect_settled (i + 1, OUTCOME_SUCCESS);
+    }
+}
+
+/*  Usermeta's answer with a marker that is not a string. */
+static void meta_odd_marker (uint64_t request, struct raw marker)
+{
+    uint8_t memory[64];
+    struct packer packer;
+    struct message message = { .id = MESSAGE_META, .from = { ROLE_USERMETA_CLIENT, 0 } };
+    packer_init (&packer, memory, sizeof memory);
+    pack_map (&packer, 2);
+    pack_literal (&packer, "auth");
+    pack_literal (&packer, "1");
+    pack_literal (&packer, "$reward$promo1");
+    pack_raw (&packer, marker);
+    message.meta.request = request;
+    message.meta.values = packer_raw (&packer);
+    harness_deliver (&h, &message);
+}
+
+static void test_a_marker_that_is_no_string_still_marks (void **state)
+{
+    (void) state;
+    static const uint8_t markers[][1] = { { 0x07 }, { 0xc3 }, { 0xff }, { 0x80 }, { 0x90 } };
+    for (uint64_t i = 0; i < sizeof markers / sizeof *markers; i++) {
+        login (i + 1, "alice");
+        meta_odd_marker (expect_read ("alice")->read_meta.request, (struct raw){ markers[i], 1 });
+        expect_settled (i + 1, OUTCOME_IGNORED);
+    }
+    nothing_asked ();
+}
+
+static void test_a_marker_of_null_false_or_zero_is_none (void **state)
+{
+    (void) state;
+    static const uint8_t markers[][1] = { { 0xc0 }, { 0xc2 }, { 0x00 } };
+    for (uint64_t i = 0; i < sizeof markers / sizeof *markers; i++) {
+        login (i + 1, "alice");
+        meta_odd_marker (expect_read ("alice")->read_meta.request, (struct raw){ markers[i], 1 });
+        written (expect_write ("alice")->write_meta.request, RESULT_OK);
+        given (expect_give ("alice")->give.request, RESULT_OK);
+        expect_settled (i + 1, OUTCOME_SUCCESS);
+    }
+}
+
+/*  ---- something fails ---------------------------------------------------- */
+
+static void test_data_that_was_left_out_fails_and_is_named (void **state)
+{
+    (void) state;
+    static const enum fault faults[] = { FAULT_DATA_SIZE, FAULT_DATA_KEYS, FAULT_DATA_DEPTH };
+    for (uint64_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        raw_event (i + 1, "game-two", "LOGIN", NO_RAW, faults[i]);
+        expect_settled (i + 1, OUTCOME_FAILURE);
+    }
+    assert_int_equal (harness_logs (&h, LOG_WARN), 3);
+    raw_event (4, "game-two", "CREATE", NO_RAW, FAULT_DATA_SIZE);
+    expect_settled (4, OUTCOME_IGNORED);
+    nothing_asked ();
+}
+
+static void test_a_user_id_that_is_too_long_or_not_utf8_fails (void **state)
+{
+    (void) state;
+    static char user[USER_SIZE_MAX + 1];
+    static const uint8_t cut[] = { 0xd4, EXT_CUT, 2 }; /* a fixed ext of one byte */
+    memset (user, 'u', sizeof user);
+    login_bytes (1, (struct text){ user, USER_SIZE_MAX + 1 });
+    expect_settled (1, OUTCOME_FAILURE);
+    login_bytes (2, TEXT_LITERAL ("al\xffice"));
+    expect_settled (2, OUTCOME_FAILURE);
+    login_bytes (3, TEXT_LITERAL ("\xed\xa0\x80"));
+    expect_settled (3, OUTCOME_FAILURE);
+    login_value (4, (struct raw){ cut, sizeof cut }, false);
+    expect_settled (4, OUTCOME_FAILURE);
+    nothing_asked ();
+    login_bytes (5, (struct text){ user, USER_SIZE_MAX });
+    assert_int_equal (expect (MESSAGE_READ_META, ROLE_USERMETA_CLIENT)->read_meta.user.size, USER_SIZE_MAX);
+}
+
+static void test_a_read_that_is_refused_fails_and_writes_nothing (void **state)
+{
+    (void) state;
+    login (1, "alice");
+    meta_refused (expect_read ("alice")->read_meta.request);
+    expect_settled (1, OUTCOME_FAILURE);
+    nothing_asked ();
+    assert_int_equal (harness_count (&h, MESSAGE_REMEMBER), 0);
+    assert_int_equal (harness_logs (&h, LOG_ERROR), 1);
+}
+
+static void test_a_marker_that_is_refused_gives_nothing (void **state)
+{
+    (void) state;
+    login (1, "alice");
+    meta (expect_read ("alice")->read_meta.request, "1", NULL);
+    expect_record (GRANT_INTENDED, 1);
+    written (expect_write ("alice")->write_meta.request, RESULT_REFUSED);
+    expect_record (GRANT_REFUSED, 1);
+    expect_settled (1, OUTCOME_FAILURE);
+    nothing_asked ();
+}
+
+static void test_a_reward_that_is_refused_fails_and_is_remembered (void **state)
+{
+    (void) state;
+    login (1, "alice");
+    meta (expect_read ("alice")->read_meta.request, "1", NULL);
+    expect_record (GRANT_INTENDED, 1);
+    written (expect_write ("alice")->write_meta.request, RESULT_OK);
+    given (expect_give ("alice")->give.request, RESULT_REFUSED);
+    expect_record (GRANT_REFUSED, 1);
+    expect_settled (1, OUTCOME_FAILURE);
+    nothing_asked ();
+}
+
+/*  ---- one player, several events ----------------------------------------- */
+
+static void test_two_logins_side_by_side_bring_one_reward (void **state)
+{
+    (void) state;
+    login (1, "alice");
+    login (2, "alice");
+    assert_int_equal (harness_count (&h, MESSAGE_READ_META), 1);
+    meta (expect_read ("alice")->read_meta.request, "1", NULL);
+    written (expect_write ("alice")->write_meta.request, RESULT_OK);
+    given (expect_give ("alice")->give.request, RESULT_OK);
+    expect_settled (1, OUTCOME_SUCCESS);
+    expect_settled (2, OUTCOME_IGNORED);
+    nothing_asked ();
+}
+
+static void test_a_second_login_at_every_stage_of_the_first (void **state)
+{
+    (void) state;
+    for (uint64_t stage = 0; stage < 3; stage++) {
+        char user[16];
+        snprintf (user, sizeof user, "user%" PRIu64, stage);
+        uint64_t first = stage * 10 + 1;
+        login (first, user);
+        if (stage == 0)
+            login (first + 1, user);
+        meta (expect_read (user)->read_meta.request, "1", NULL);
+        if (stage == 1)
+            login (first + 1, user);
+        written (expect_write (user)->write_meta.request, RESULT_OK);
+        if (stage == 2)
+            login (first + 1, user);
+        given (expect_give (user)->give.request, RESULT_OK);
+        expect_settled (first, OUTCOME_SUCCESS);
+        expect_settled (first + 1, OUTCOME_IGNORED);
+        nothing_asked ();
+        nothing_settled ();
+    }
+}
+
+static void test_behind_a_marker_that_was_seen_nobody_is_read_again (void **state)
+{
+    (void) state;
+    for (uint64_t position = 1; position <= 4; position++)
+        login (position, "alice");
+    meta (expect_read ("alice")->read_meta.request, "1", "1491000000123");
+    for (uint64_t position = 1; position <= 4; position++)
+        expect_settled (position, OUTCOME_IGNORED);
+    nothing_asked ();
+}
+
+static void test_behind_a_refusal_the_next_is_decided_anew (void **state)
+{
+    (void) state;
+    login (1, "alice");
+    login (2, "alice");
+    login (3, "alice");
+    meta_refused (expect_read ("alice")->read_meta.request);
+    expect_settled (1, OUTCOME_FAILURE);
+    meta (expect_read ("alice")->read_meta.request, "1", NULL);
+    written (expect_write ("alice")->write_meta.request, RESULT_REFUSED);
+    expect_settled (2, OUTCOME_FAILURE);
+    reward (3, "alice");
+    nothing_asked ();
+}
+
+static void test_behind_a_refused_reward_the_marker_stands (void **state)
+{
+    (void) state;
+    login (1, "alice");
+    login (2, "alice");
+    meta (expect_read ("alice")->read_meta.request, "1", NULL);
+    written (expect_write ("alice")->write_meta.request, RESULT_OK);
+    given (expect_give ("alice")->give.request, RESULT_REFUSED);
+    expect_settled (1, OUTCOME_FAILURE);
+    expect_settled (2, OUTCOME_IGNORED);
+    nothing_asked ();
+}
+
+static void test_behind_no_auth_the_next_is_looked_up_again (void **state)
+{
+    (void) state;
+    login (1, "alice");
+    login (2, "alice");
+    meta (expect_read ("alice")->read_meta.request, NULL, NULL);
+    expect_settled (1, OUTCOME_IGNORED);
+    reward (2, "alice");
+}
+
+static void test_players_do_not_wait_for_each_other (void **state)
+{
+    (void) state;
+    login (1, "alice");
+    login (2, "bob");
+    uint64_t alice = expect_read ("alice")->read_meta.request;
+    reward (2, "bob");
+    meta (alice, NULL, NULL);
+    expect_settled (1, OUTCOME_IGNORED);
+}
+
+static void test_users_that_differ_in_little_are_not_one (void **state)
+{
+    (void) state;
+    login (1, "alice");
+    login (2, "Alice");
+    login (3, "alice ");
+    login_bytes (4, (struct text){ "alice\0", 6 });
+    assert_int_equal (harness_count (&h, MESSAGE_READ_META), 4);
+}
+
+/*  ---- answers to nothing ------------------------------------------------- */
+
+static void test_stale_and_double_answers_are_ignored (void **state)
+{
+    (void) state;
+    login (1, "alice");
+    uint64_t read = expect_read ("alice")->read_meta.request;
+    meta (0, "1", NULL);
+    meta (read + 8, "1", NULL);
+    meta (read - 8, "1", NULL);
+    written (read, RESULT_OK);
+    given (read, RESULT_OK);
+    nothing_asked ();
+    meta (read, "1", NULL);
+    uint64_t write = expect_write ("alice")->write_meta.request;
+    meta (read, "1", NULL);
+    given (write, RESULT_OK);
+    nothing_asked ();
+    written (write, RESULT_OK);
+    uint64_t give = expect_give ("alice")->give.request;
+    written (write, RESULT_OK);
+    written (write, RESULT_REFUSED);
+    nothing_asked ();
+    nothing_settled ();
+    given (give, RESULT_OK);
+    expect_settled (1, OUTCOME_SUCCESS);
+    given (give, RESULT_OK);
+    given (give, RESULT_REFUSED);
+    meta (read, "1", NULL);
+    nothing_asked ();
+    nothing_settled ();
+    assert_int_equal (harness_count (&h, MESSAGE_REMEMBER), 2);
+}
+
+static void test_an_answer_for_the_one_before_in_the_same_place_is_ignored (void **state)
+{
+    (void) state;
+    begin_window (1);
+    login (1, "alice");
+    uint64_t old = expect_read ("alice")->read_meta.request;
+    meta (old, NULL, NULL);
+    expect_settled (1, OUTCOME_IGNORED);
+    login (2, "bob");
+    uint64_t new = expect_read ("bob")->read_meta.request;
+    assert_true (new != old);
+    meta (old, "1", NULL);
+    nothing_asked ();
+    meta (new, NULL, NULL);
+    expect_settled (2, OUTCOME_IGNORED);
+    end (NULL);
+}
+
+/*  ---- credit, full, drain ------------------------------------------------ */
+
+static void expect_credit (uint64_t capacity, uint16_t peer)
+{
+    struct recorded *effect = harness_take_recorded (&h, MESSAGE_CREDIT);
+    assert_non_null (effect);
+    assert_int_equal (effect->to.role, ROLE_INGEST);
+    assert_int_equal (effect->to.peer, peer);
+    assert_int_equal (effect->message->credit.capacity, capacity);
+}
+
+static void no_credit (void)
+{
+    assert_int_equal (harness_count (&h, MESSAGE_CREDIT), 0);
+}
+
+static void test_both_clients_are_asked_at_the_start (void **state)
+{
+    (void) state;
+    assert_int_equal (harness_count (&h, MESSAGE_OPEN), 2);
+    expect (MESSAGE_OPEN, ROLE_USERMETA_CLIENT);
+    expect (MESSAGE_OPEN, ROLE_CURRENCY_CLIENT);
+}
+
+static void test_there_is_no_credit_before_both_clients_have_opened (void **state)
+{
+    (void) state;
+    from (ROLE_INGEST, 0, MESSAGE_OPEN);
+    no_credit ();
+    from (ROLE_USERMETA_CLIENT, 0, MESSAGE_OPENED);
+    from (ROLE_USERMETA_CLIENT, 0, MESSAGE_OPENED);
+    no_credit ();
+    from (ROLE_CURRENCY_CLIENT, 0, MESSAGE_OPENED);
+    expect_credit (8, 0);
+    no_credit ();
+}
+
+static void test_who_asks_late_or_again_gets_its_credit (void **state)
+{
+    (void) state;
+    from (ROLE_CURRENCY_CLIENT, 0, MESSAGE_OPENED);
+    from (ROLE_USERMETA_CLIENT, 0, MESSAGE_OPENED);
+    no_credit ();
+    from (ROLE_INGEST, 0, MESSAGE_OPEN);
+    expect_credit (8, 0);
+    from (ROLE_INGEST, 0, MESSAGE_OPEN);
+    expect_credit (8, 0);
+    from (ROLE_INGEST, 3, MESSAGE_OPEN);
+    expect_credit (8, 3);
+    no_credit ();
+}
+
+static void test_more_ingest_actors_than_fit_get_nothing (void **state)
+{
+    (void) state;
+    from (ROLE_CURRENCY_CLIENT, 0, MESSAGE_OPENED);
+    from (ROLE_USERMETA_CLIENT, 0, MESSAGE_OPENED);
+    for (uint16_t peer = 0; peer < 64; peer++) {
+        from (ROLE_INGEST, peer, MESSAGE_OPEN);
+        expect_credit (8, peer);
+    }
+    from (ROLE_INGEST, 64, MESSAGE_OPEN);
+    no_credit ();
+    assert_int_equal (harness_logs (&h, LOG_ERROR), 1);
+    from (ROLE_INGEST, 63, MESSAGE_OPEN);
+    expect_credit (8, 63);
+}
+
+static void test_events_beyond_the_credit_are_dropped_and_named (void **state)
+{
+    (void) state;
+    char user[16];
+    for (uint64_t position = 1; position <= 8; position++) {
+        snprintf (user, sizeof user, "user%" PRIu64, position);
+        login (position, user);
+    }
+    assert_int_equal (harness_count (&h, MESSAGE_READ_META), 8);
+    login (9, "one-too-many");
+    login (10, "user1");
+    assert_int_equal (harness_count (&h, MESSAGE_READ_META), 8);
+    nothing_settled ();
+    assert_int_equal (harness_logs (&h, LOG_ERROR), 2);
+    meta (expect_read ("user1")->read_meta.request, NULL, NULL);
+    expect_settled (1, OUTCOME_IGNORED);
+    login (11, "again");
+    assert_int_equal (harness_count (&h, MESSAGE_READ_META), 8);
+}
+
+static void test_what_is_ignored_by_itself_takes_no_room (void **state)
+{
+    (void) state;
+    begin_window (1);
+    login (1, "alice");
+    raw_event (2, "game-two", "CREATE", NO_RAW, FAULT_NONE);
+    expect_settled (2, OUTCOME_IGNORED);
+    reward (1, "alice");
+    end (NULL);
+}
+
+static void test_draining_takes_the_credit_back_and_finishes (void **state)
+{
+    (void) state;
+    from (ROLE_INGEST, 0, MESSAGE_OPEN);
+    from (ROLE_CURRENCY_CLIENT, 0, MESSAGE_OPENED);
+    from (ROLE_USERMETA_CLIENT, 0, MESSAGE_OPENED);
+    expect_credit (8, 0);
+    login (1, "alice");
+    harness_plain (&h, MESSAGE_DRAIN);
+    harness_turn (&h);
+    expect_credit (0, 0);
+    assert_null (harness_take (&h, MESSAGE_DRAINED));
+    from (ROLE_INGEST, 0, MESSAGE_OPEN);
+    expect_credit (0, 0);
+    reward (1, "alice");
+    assert_non_null (harness_take (&h, MESSAGE_DRAINED));
+    harness_turn (&h);
+    assert_null (harness_take (&h, MESSAGE_DRAINED));
+}
+
+static void test_drained_at_once_when_there_is_nothing (void **state)
+{
+    (void) state;
+    harness_plain (&h, MESSAGE_DRAIN);
+    harness_turn (&h);
+    assert_non_null (harness_take (&h, MESSAGE_DRAINED));
+    from (ROLE_CURRENCY_CLIENT, 0, MESSAGE_OPENED);
+    from (ROLE_USERMETA_CLIENT, 0, MESSAGE_OPENED);
+    from (ROLE_INGEST, 0, MESSAGE_OPEN);
+    expect_credit (0, 0);
+}
+
+/*  ---- a walk at random --------------------------------------------------- */
+
+enum { WALK_STEPS = 20000, WALK_USERS = 24, WALK_WINDOW_MAX = 32, WALK_REQUESTS_MAX = 64 };
+
+/*  A request that a client has not answered yet. */
+struct asked {
+    enum message_id id;
+    uint64_t request;
+    unsigned user;
+};
+
+static struct walk {
+    uint64_t random;
+    unsigned window;
+    bool auth[WALK_USERS];
+    bool marker[WALK_USERS];
+    unsigned rewards[WALK_USERS];
+    unsigned under_way[WALK_USERS]; /* requests */
+    unsigned intended[WALK_USERS];  /* remembered, and not yet written */
+    uint64_t last_settled[WALK_USERS];
+    unsigned user_of[WALK_STEPS + 1]; /* of an event, WALK_USERS for none */
+    struct asked asked[WALK_REQUESTS_MAX];
+    unsigned asked_count;
+    uint64_t position;
+    unsigned in_flight;
+    uint64_t settled;
+    uint64_t counts[COUNTER_IGNORED + 1];
+} walk;
+
+static uint32_t draw (uint32_t below)
+{
+    walk.random = walk.random * UINT64_C (6364136223846793005) + UINT64_C (1442695040888963407);
+    return (uint32_t) (walk.random >> 33) % below;
+}
+
+static unsigned user_number (struct text user)
+{
+    unsigned number = 0;
+    assert_true (user.size > 1 && user.data[0] == 'u');
+    for (uint32_t i = 1; i < user.size; i++)
+        number = number * 10 + (unsigned) (user.data[i] - '0');
+    assert_true (number < WALK_USERS);
+    return number;
+}
+
+static void walk_asked (enum message_id id, uint64_t request, struct text user)
+{
+    unsigned number = user_number (user);
+    assert_int_equal (walk.under_way[number], 0);
+    walk.under_way[number]++;
+    assert_true (walk.asked_count < WALK_REQUESTS_MAX);
+    walk.asked[walk.asked_count++] = (struct asked){ id, request, number };
+}
+
+static void walk_settled (uint64_t position)
+{
+    unsigned user = walk.user_of[position];
+    if (user < WALK_USERS) {
+        assert_true (position > walk.last_settled[user]);
+        walk.last_settled[user] = position;
+        walk.in_flight--;
+    }
+    walk.settled++;
+}
+
+static void walk_effect (const struct message *message)
+{
+    if (message->id == MESSAGE_READ_META) {
+        walk_asked (MESSAGE_READ_META, message->read_meta.request, message->read_meta.user);
+    } else if (message->id == MESSAGE_WRITE_META) {
+        unsigned user = user_number (message->write_meta.user);
+        assert_int_equal (walk.intended[user], 1);
+        walk.intended[user] = 0;
+        walk_asked (MESSAGE_WRITE_META, message->write_meta.request, message->write_meta.user);
+    } else if (message->id == MESSAGE_GIVE) {
+        unsigned user = user_number (message->give.user);
+        assert_true (walk.marker[user] && walk.rewards[user] == 0);
+        walk_asked (MESSAGE_GIVE, message->give.request, message->give.user);
+    } else if (message->id == MESSAGE_REMEMBER && message->remember.state == GRANT_INTENDED) {
+        walk.intended[user_number (message->remember.user)]++;
+    } else if (message->id == MESSAGE_SETTLED) {
+        walk_settled (message->settled.position);
+    } else if (message->id == MESSAGE_COUNT) {
+        walk.counts[message->count.counter] += message->count.amount;
+    }
+}
+
+static void walk_effects (void)
+{
+    for (size_t i = 0; i < h.count; i++)
+        walk_effect (h.effects[i].message);
+    harness_clear (&h);
+}
+
+static void walk_login (unsigned user)
+{
+    char name[16];
+    snprintf (name, sizeof name, "u%u", user);
+    walk.position++;
+    walk.user_of[walk.position] = user;
+    walk.in_flight++;
+    login (walk.position, name);
+}
+
+static void walk_answer (unsigned index)
+{
+    struct asked asked = walk.asked[index];
+    walk.asked[index] = walk.asked[--walk.asked_count];
+    walk.under_way[asked.user]--;
+    enum result result = draw (10) ? RESULT_OK : RESULT_REFUSED;
+    if (asked.id == MESSAGE_READ_META) {
+        if (result == RESULT_OK)
+            meta (asked.request, walk.auth[asked.user] ? "1" : NULL, walk.marker[asked.user] ? "1" : NULL);
+        else
+            meta_refused (asked.request);
+    } else if (asked.id == MESSAGE_WRITE_META) {
+        walk.marker[asked.user] |= result == RESULT_OK;
+        written (asked.request, result);
+    } else {
+        walk.rewards[asked.user] += result == RESULT_OK;
+        given (asked.request, result);
+    }
+}
+
+/*  An answer that nobody waits for: of long ago, or made up. */
+static void walk_stray (void)
+{
+    uint64_t request = draw (2) ? draw (1000) : draw (1000) * (uint64_t) walk.window;
+    for (unsigned i = 0; i < walk.asked_count; i++)
+        if (walk.asked[i].request == request)
+            return;
+    if (draw (3) == 0)
+        meta (request, "1", NULL);
+    else if (draw (2))
+        written (request, RESULT_OK);
+    else
+        given (request, RESULT_OK);
+}
+
+static void walk_step (void)
+{
+    uint32_t what = draw (100);
+    harness_advance (&h, draw (50));
+    if (what < 45 && walk.in_flight < walk.window) {
+        walk_login (draw (WALK_USERS));
+    } else if (what < 50) {
+        walk.position++;
+        walk.user_of[walk.position] = WALK_USERS;
+        raw_event (walk.position, "game-two", "CREATE", NO_RAW, FAULT_NONE);
+    } else if (what < 55) {
+        walk_stray ();
+    } else if (what < 57) {
+        walk.auth[draw (WALK_USERS)] ^= true;
+    } else if (walk.asked_count) {
+        walk_answer (draw (walk.asked_count));
+    }
+    walk_effects ();
+}
+
+static void walk_at_rest (void)
+{
+    while (walk.asked_count) {
+        walk_answer (draw (walk.asked_count));
+        walk_effects ();
+    }
+    assert_int_equal (walk.in_flight, 0);
+    assert_int_equal (walk.settled, walk.position);
+    assert_int_equal (walk.counts[COUNTER_SUCCESS] + walk.counts[COUNTER_FAILURE] +
+                          walk.counts[COUNTER_IGNORED],
+                      walk.position);
+    unsigned rewards = 0;
+    for (unsigned user = 0; user < WALK_USERS; user++) {
+        assert_true (walk.rewards[user] <= 1);
+        rewards += walk.rewards[user];
+    }
+    assert_int_equal (walk.counts[COUNTER_SUCCESS], rewards);
+}
+
+/*  Every place can be taken again. */
+static void walk_fill (void)
+{
+    harness_clear (&h);
+    for (unsigned i = 0; i < walk.window; i++) {
+        char name[16];
+        snprintf (name, sizeof name, "new%u", i);
+        login (walk.position + 1 + i, name);
+    }
+    assert_int_equal (harness_count (&h, MESSAGE_READ_META), walk.window);
+    assert_int_equal (harness_logs (&h, LOG_ERROR), 0);
+}
+
+static void walk_with (uint64_t seed)
+{
+    memset (&walk, 0, sizeof walk);
+    walk.random = seed;
+    walk.window = draw (4) ? 1 + draw (WALK_WINDOW_MAX) : 1;
+    for (unsigned user = 0; user < WALK_USERS; user++)
+        walk.auth[user] = draw (3) > 0;
+    begin_window (walk.window);
+    harness_clear (&h);
+    for (unsigned step = 0; step < WALK_STEPS; step++)
+        walk_step ();
+    walk_at_rest ();
+    walk_fill ();
+    end (NULL);
+}
+
+static void test_a_walk_at_random (void **state)
+{
+    (void) state;
+    const char *given_seed = getenv ("SEED");
+    uint64_t seed = given_seed ? strtoull (given_seed, NULL, 10) : (uint64_t) time (NULL) * 1000;
+    for (unsigned i = 0; i < (given_seed ? 1 : 5); i++, seed++) {
+        print_message ("SEED=%" PRIu64 "\n", seed);
+        walk_with (seed);
+    }
+}
+
+int main (void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown (test_a_player_of_both_apps_is_rewarded, begin, end),
+        cmocka_unit_test (test_the_amount_is_as_configured_also_below_zero),
+        cmocka_unit_test (test_the_longest_reward_id_keeps_its_marker_whole),
+        cmocka_unit_test_setup_teardown (test_another_type_or_app_is_ignored_without_asking, begin, end),
+        cmocka_unit_test_setup_teardown (test_an_event_without_names_is_ignored_and_named, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_user_id_that_is_none_is_ignored_and_named, begin, end),
+        cmocka_unit_test_setup_teardown (test_nobody_without_auth_is_rewarded, begin, end),
+        cmocka_unit_test_setup_teardown (test_nobody_is_rewarded_twice, begin, end),
+        cmocka_unit_test_setup_teardown (test_an_empty_marker_is_none_and_any_other_auth_is_one, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_marker_that_is_no_string_still_marks, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_marker_of_null_false_or_zero_is_none, begin, end),
+        cmocka_unit_test_setup_teardown (test_data_that_was_left_out_fails_and_is_named, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_user_id_that_is_too_long_or_not_utf8_fails, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_read_that_is_refused_fails_and_writes_nothing, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_marker_that_is_refused_gives_nothing, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_reward_that_is_refused_fails_and_is_remembered, begin, end),
+        cmocka_unit_test_setup_teardown (test_two_logins_side_by_side_bring_one_reward, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_second_login_at_every_stage_of_the_first, begin, end),
+        cmocka_unit_test_setup_teardown (test_behind_a_marker_that_was_seen_nobody_is_read_again, begin, end),
+        cmocka_unit_test_setup_teardown (test_behind_a_refusal_the_next_is_decided_anew, begin, end),
+        cmocka_unit_test_setup_teardown (test_behind_a_refused_reward_the_marker_stands, begin, end),
+        cmocka_unit_test_setup_teardown (test_behind_no_auth_the_next_is_looked_up_again, begin, end),
+        cmocka_unit_test_setup_teardown (test_players_do_not_wait_for_each_other, begin, end),
+        cmocka_unit_test_setup_teardown (test_users_that_differ_in_little_are_not_one, begin, end),
+        cmocka_unit_test_setup_teardown (test_stale_and_double_answers_are_ignored, begin, end),
+        cmocka_unit_test (test_an_answer_for_the_one_before_in_the_same_place_is_ignored),
+        cmocka_unit_test_setup_teardown (test_both_clients_are_asked_at_the_start, begin, end),
+        cmocka_unit_test_setup_teardown (test_there_is_no_credit_before_both_clients_have_opened, begin, end),
+        cmocka_unit_test_setup_teardown (test_who_asks_late_or_again_gets_its_credit, begin, end),
+        cmocka_unit_test_setup_teardown (test_more_ingest_actors_than_fit_get_nothing, begin, end),
+        cmocka_unit_test_setup_teardown (test_events_beyond_the_credit_are_dropped_and_named, begin, end),
+        cmocka_unit_test (test_what_is_ignored_by_itself_takes_no_room),
+        cmocka_unit_test_setup_teardown (test_draining_takes_the_credit_back_and_finishes, begin, end),
+        cmocka_unit_test_setup_teardown (test_drained_at_once_when_there_is_nothing, begin, end),
+        cmocka_unit_test (test_a_walk_at_random),
+    };
+    return cmocka_run_group_tests (tests, NULL, NULL);
+}
