@@ -326,10 +326,7 @@ static void test_rubbish_and_half_requests_do_no_harm (void **state)
     for (size_t i = 0; i < sizeof rubbish / sizeof rubbish[0]; i++) {
         int fd = connect_here ();
         talk_send (fd, rubbish[i], strlen (rubbish[i]));
-        shutdown (fd, SHUT_WR);
-        char buffer[512];
-        while (recv (fd, buffer, sizeof buffer, 0) > 0)
-            continue;
+        expect_echo ("GET", "/still", NULL, "GET|/still||");
         close (fd);
         expect_echo ("GET", "/still", NULL, "GET|/still||");
     }
