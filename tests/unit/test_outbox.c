@@ -1,0 +1,242 @@
+/*  test_outbox.c - what a turn sends: joined, in order, and nothing lost. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "actors/base/outbox.h"
+#include "proto/text.h"
+
+static const struct address decision = { ROLE_DECISION, 0 };
+static const struct address ingest = { ROLE_INGEST, 0 };
+static const struct address second_ingest = { ROLE_INGEST, 1 };
+
+/*  What came out: frames, and for each peer the values in their order. */
+static struct heard {
+    unsigned frames;
+    unsigned values;
+    size_t largest;            /* bytes of a frame */
+    uint32_t most;             /* values of a frame */
+    uint64_t last_position[2]; /* by peer of ingest, of SETTLED */
+    struct address to[64];     /* of the first frames */
+    enum message_id ids[64];
+    uint64_t traces[64];
+} heard;
+
+static struct outbox *outbox;
+
+static void hear (void *context, struct address to, const void *bytes, size_t size)
+{
+    (void) context;
+    struct decoder decoder;
+    struct message message;
+    assert_int_equal (decode_begin (&decoder, bytes, size, false), DECODE_OK);
+    if (heard.frames < 64) {
+        heard.to[heard.frames] = to;
+        heard.ids[heard.frames] = decoder.spec->id;
+        heard.traces[heard.frames] = decoder.trace;
+    }
+    heard.frames++;
+    if (size > heard.largest)
+        heard.largest = size;
+    uint32_t count = 0;
+    for (; decode_next (&decoder, &message) == DECODE_OK; count++) {
+        if (message.id != MESSAGE_SETTLED)
+            continue;
+        assert_true (message.settled.position > heard.last_position[to.peer]);
+        heard.last_position[to.peer] = message.settled.position;
+    }
+    heard.values += count;
+    if (count > heard.most)
+        heard.most = count;
+}
+
+static void flush (void)
+{
+    memset (&heard, 0, sizeof heard);
+    outbox_flush (outbox, hear, NULL);
+}
+
+static int begin (void **state)
+{
+    (void) state;
+    outbox = outbox_new ();
+    return outbox ? 0 : -1;
+}
+
+static int end (void **state)
+{
+    (void) state;
+    outbox_destroy (&outbox);
+    assert_null (outbox);
+    outbox_destroy (&outbox);
+    return 0;
+}
+
+static void put_settled (struct address to, uint64_t position)
+{
+    struct message message = { .id = MESSAGE_SETTLED, .trace = position + 100 };
+    message.settled.position = position;
+    assert_true (outbox_put (outbox, to, &message));
+}
+
+static void put_plain (struct address to, enum message_id id)
+{
+    assert_true (outbox_put (outbox, to, &(struct message){ .id = id }));
+}
+
+/*  An event with so many bytes of data. */
+static bool put_event (uint64_t position, uint32_t size)
+{
+    static char bytes[2 * DATA_SIZE_MAX];
+    static uint8_t memory[2 * DATA_SIZE_MAX + 8];
+    struct packer packer;
+    packer_init (&packer, memory, sizeof memory);
+    pack_text (&packer, (struct text){ bytes, size });
+    struct message message = { .id = MESSAGE_EVENT };
+    message.event.position = position;
+    message.event.source = TEXT_LITERAL ("a");
+    message.event.type = TEXT_LITERAL ("b");
+    message.event.data = packer_raw (&packer);
+    return outbox_put (outbox, decision, &message);
+}
+
+static void test_an_empty_turn_sends_nothing (void **state)
+{
+    (void) state;
+    flush ();
+    assert_int_equal (heard.frames, 0);
+}
+
+static void test_values_for_one_peer_are_one_frame (void **state)
+{
+    (void) state;
+    for (uint64_t position = 1; position <= 100; position++)
+        put_settled (ingest, position);
+    flush ();
+    assert_int_equal (heard.frames, 1);
+    assert_int_equal (heard.values, 100);
+    assert_int_equal (heard.traces[0], 101);
+    flush ();
+    assert_int_equal (heard.frames, 0);
+}
+
+static void test_peers_and_ids_are_kept_apart (void **state)
+{
+    (void) state;
+    for (uint64_t position = 1; position <= 10; position++) {
+        put_settled (ingest, position);
+        put_settled (second_ingest, position);
+        assert_true (put_event (position, 1));
+    }
+    flush ();
+    assert_int_equal (heard.frames, 3);
+    assert_int_equal (heard.values, 30);
+    assert_int_equal (heard.to[0].peer, 0);
+    assert_int_equal (heard.to[1].peer, 1);
+    assert_int_equal (heard.ids[2], MESSAGE_EVENT);
+    assert_int_equal (heard.to[2].role, ROLE_DECISION);
+}
+
+static void test_a_plain_message_between_does_not_break_a_batch (void **state)
+{
+    (void) state;
+    put_settled (ingest, 1);
+    put_plain (ingest, MESSAGE_OPEN);
+    put_settled (ingest, 2);
+    put_plain (ingest, MESSAGE_OPEN);
+    flush ();
+    assert_int_equal (heard.frames, 3);
+    assert_int_equal (heard.values, 4);
+    assert_int_equal (heard.ids[0], MESSAGE_SETTLED);
+    assert_int_equal (heard.ids[1], MESSAGE_OPEN);
+}
+
+static void test_more_pairs_than_are_joined_lose_nothing_and_keep_their_order (void **state)
+{
+    (void) state;
+    for (uint64_t round = 0; round < 50; round++) {
+        put_settled (ingest, round + 1);
+        for (unsigned i = 0; i < OUTBOX_OPEN_MAX; i++)
+            put_plain ((struct address){ ROLE_INGEST, (uint16_t) i }, MESSAGE_OPEN);
+    }
+    flush ();
+    assert_int_equal (heard.values, 50 * (OUTBOX_OPEN_MAX + 1));
+    assert_int_equal (heard.last_position[0], 50);
+}
+
+static void test_a_batch_of_too_many_goes_on_in_the_next (void **state)
+{
+    (void) state;
+    for (uint64_t position = 1; position <= 3 * BATCH_ITEMS_MAX + 1; position++)
+        put_settled (ingest, position);
+    flush ();
+    assert_int_equal (heard.frames, 4);
+    assert_int_equal (heard.most, BATCH_ITEMS_MAX);
+    assert_int_equal (heard.last_position[0], 3 * BATCH_ITEMS_MAX + 1);
+}
+
+static void test_a_batch_of_large_values_stays_below_a_frame (void **state)
+{
+    (void) state;
+    for (uint64_t position = 1; position <= 100; position++)
+        assert_true (put_event (position, DATA_SIZE_MAX - 8));
+    flush ();
+    assert_int_equal (heard.values, 100);
+    assert_true (heard.largest <= MESSAGE_SIZE_MAX);
+    assert_true (heard.frames >= 7);
+}
+
+static void test_what_breaks_a_limit_is_not_taken_and_spoils_nothing (void **state)
+{
+    (void) state;
+    assert_false (put_event (1, DATA_SIZE_MAX + 1));
+    flush ();
+    assert_int_equal (heard.frames, 0);
+    assert_true (put_event (2, 5));
+    assert_false (put_event (3, DATA_SIZE_MAX + 1));
+    assert_true (put_event (4, 5));
+    struct message credit = { .id = MESSAGE_CREDIT };
+    credit.credit.capacity = WINDOW_MAX + 1;
+    assert_false (outbox_put (outbox, ingest, &credit));
+    assert_false (outbox_put (outbox, ingest, &(struct message){ .id = (enum message_id) 63 }));
+    flush ();
+    assert_int_equal (heard.frames, 1);
+    assert_int_equal (heard.values, 2);
+}
+
+static void test_a_thousand_turns_are_each_their_own (void **state)
+{
+    (void) state;
+    for (uint64_t turn = 1; turn <= 1000; turn++) {
+        put_plain (decision, MESSAGE_OPEN);
+        for (uint64_t i = 1; i <= turn % 7; i++)
+            put_settled (ingest, i);
+        flush ();
+        assert_int_equal (heard.values, 1 + turn % 7);
+    }
+}
+
+int main (void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown (test_an_empty_turn_sends_nothing, begin, end),
+        cmocka_unit_test_setup_teardown (test_values_for_one_peer_are_one_frame, begin, end),
+        cmocka_unit_test_setup_teardown (test_peers_and_ids_are_kept_apart, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_plain_message_between_does_not_break_a_batch, begin, end),
+        cmocka_unit_test_setup_teardown (test_more_pairs_than_are_joined_lose_nothing_and_keep_their_order,
+                                         begin, end),
+        cmocka_unit_test_setup_teardown (test_a_batch_of_too_many_goes_on_in_the_next, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_batch_of_large_values_stays_below_a_frame, begin, end),
+        cmocka_unit_test_setup_teardown (test_what_breaks_a_limit_is_not_taken_and_spoils_nothing, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_a_thousand_turns_are_each_their_own, begin, end),
+    };
+    return cmocka_run_group_tests (tests, NULL, NULL);
+}
