@@ -24,6 +24,7 @@ struct bus {
     unsigned turn;   /* the socket to ask first */
     bool has_router; /* then it is socket 0 */
     enum role role;
+    uint64_t dropped;   /* messages of strangers or of the wrong form */
     zmq_msg_t received; /* what bus_receive handed out last */
 };
 
@@ -182,9 +183,11 @@ static bool receive_frame (struct bus *bus, void *socket)
     return true;
 }
 
-/*  Drops what is left of a message that has more frames than it should. */
+/*  Drops a message of a stranger, or with more or fewer frames than it should
+    have: what is left of it. */
 static void drop_rest (struct bus *bus, void *socket)
 {
+    bus->dropped++;
     while (zmq_msg_more (&bus->received) && receive_frame (bus, socket))
         continue;
 }
@@ -207,6 +210,13 @@ static bool receive_from (struct bus *bus, const struct socket *socket, struct a
         return true;
     drop_rest (bus, socket->handle);
     return false;
+}
+
+uint64_t bus_take_dropped (struct bus *bus)
+{
+    uint64_t dropped = bus->dropped;
+    bus->dropped = 0;
+    return dropped;
 }
 
 bool bus_receive (struct bus *bus, struct address *from, const void **bytes, size_t *size)

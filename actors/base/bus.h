@@ -55,6 +55,10 @@ enum bus_result bus_send (struct bus *bus, struct address to, const void *bytes,
     bytes live until the next receive. Sockets take turns. */
 bool bus_receive (struct bus *bus, struct address *from, const void **bytes, size_t *size);
 
+/*  Messages that bus_receive dropped since the last call, because nobody knows
+    who sent them or because they were not one frame. */
+uint64_t bus_take_dropped (struct bus *bus);
+
 /*  Waits until a message is there, one of the descriptors is readable, or the
     time is over; -1 waits for ever. */
 void bus_wait (struct bus *bus, const int *descriptors, unsigned count, long timeout_ms);
