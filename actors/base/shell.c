@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -45,6 +46,7 @@ struct shell {
     struct moment now;
     bool busy;        /* something was handed over this turn */
     bool uncommitted; /* the journal refused; the turn is held */
+    bool drained;     /* the core said so; to be told once this turn is out */
     uint64_t retry_commit_ms;
 
     int datagram; /* socket, or -1 */
@@ -141,7 +143,7 @@ static void put_local (struct shell *self, const struct message *message)
         put_record (self, message);
         break;
     case MESSAGE_DRAINED:
-        self->options.notify (self->options.notify_context, self->options.spec->role, message);
+        self->drained = true;
         break;
     default:
         log_say (self->name, LOG_FATAL, "bug: the core put a message %d that no shell takes",
@@ -312,17 +314,29 @@ static bool commit (struct shell *self)
     return good;
 }
 
+/*  What is measured of the bus, for whoever looks. */
+static void report_messages (struct shell *self)
+{
+    monitor_messages (self->options.monitor, self->options.spec->role, self->frames_in, self->frames_out,
+                      self->dropped);
+    self->frames_in = 0;
+    self->frames_out = 0;
+    self->dropped = 0;
+}
+
+/*  DRAINED is told last: whoever waits for it may end the process, and with it
+    what is not yet out. */
 static void let_out (struct shell *self)
 {
     outbox_flush (self->outbox, send_frame, self);
     send_counts (self);
     if (self->http)
         http_client_start (self->http);
-    monitor_messages (self->options.monitor, self->options.spec->role, self->frames_in, self->frames_out,
-                      self->dropped);
-    self->frames_in = 0;
-    self->frames_out = 0;
-    self->dropped = 0;
+    report_messages (self);
+    if (self->drained)
+        self->options.notify (self->options.notify_context, self->options.spec->role,
+                              &(struct message){ .id = MESSAGE_DRAINED });
+    self->drained = false;
 }
 
 /*  ---- the loop ----------------------------------------------------------- */
@@ -334,8 +348,6 @@ static long sooner (long timeout_ms, long other_ms)
 
 static long wait_ms (const struct shell *self)
 {
-    if (self->uncommitted)
-        return COMMIT_RETRY_MS;
     long timeout_ms = self->http ? http_client_wait_ms (self->http) : -1;
     for (unsigned i = 0; i < TIMERS_MAX; i++) {
         if (!self->timers[i])
@@ -344,6 +356,20 @@ static long wait_ms (const struct shell *self)
         timeout_ms = sooner (timeout_ms, left > 3600000 ? 3600000 : (long) left);
     }
     return timeout_ms;
+}
+
+/*  Waits for something to do. While a turn is held back nothing new is taken, so
+    nothing that arrives may end the wait: it would arrive again at once. */
+static void wait_for_work (struct shell *self)
+{
+    int descriptors[2] = { self->order_fd, self->http ? http_client_fd (self->http) : -1 };
+    if (self->uncommitted)
+        poll (NULL, 0,
+              self->retry_commit_ms > self->now.steady_ms
+                  ? (int) (self->retry_commit_ms - self->now.steady_ms)
+                  : 0);
+    else
+        bus_wait (self->bus, descriptors, self->http ? 2 : 1, wait_ms (self));
 }
 
 static void turn (struct shell *self)
@@ -356,8 +382,11 @@ static void turn (struct shell *self)
         if (self->http)
             http_client_work (self->http);
         hand_over_frames (self);
-        if (!self->busy)
+        self->dropped += bus_take_dropped (self->bus);
+        if (!self->busy) {
+            report_messages (self);
             return;
+        }
         hand_over_plain (self, MESSAGE_TURN);
     } else if (self->now.steady_ms < self->retry_commit_ms) {
         return;
@@ -369,7 +398,6 @@ static void turn (struct shell *self)
 static void *run (void *argument)
 {
     struct shell *self = argument;
-    int descriptors[2] = { self->order_fd, self->http ? http_client_fd (self->http) : -1 };
     self->now = read_clocks ();
     hand_over_plain (self, MESSAGE_START);
     hand_over_plain (self, MESSAGE_TURN);
@@ -377,7 +405,7 @@ static void *run (void *argument)
         let_out (self);
     while (atomic_load (&self->order) != ORDER_STOP) {
         self->now = read_clocks ();
-        bus_wait (self->bus, descriptors, self->http ? 2 : 1, wait_ms (self));
+        wait_for_work (self);
         turn (self);
     }
     return NULL;
