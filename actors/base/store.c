@@ -96,9 +96,11 @@ void store_close (struct store **store)
     *store = NULL;
     if (!self)
         return;
-    while (self->queries) {
-        struct store_query *query = self->queries;
-        store_query_destroy (&query);
+    struct store_query *next;
+    for (struct store_query *query = self->queries; query; query = next) {
+        next = query->next;
+        sqlite3_finalize (query->statement);
+        free (query);
     }
     int result = sqlite3_close (self->database);
     assert (result == SQLITE_OK); /* all statements are gone */
