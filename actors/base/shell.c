@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -36,6 +37,7 @@ struct shell {
     struct shell_options options;
     const char *name;
     void *state; /* the core's */
+    size_t state_size;
     struct bus *bus;
     struct outbox *outbox;
     struct http_client *http; /* NULL when it speaks none */
@@ -417,7 +419,13 @@ static bool open_all (struct shell *self, char *reason, size_t reason_size)
 {
     const struct actor_spec *spec = self->options.spec;
     snprintf (reason, reason_size, "out of memory");
-    self->state = calloc (1, spec->state_size (self->options.settings));
+    self->state_size = spec->state_size (self->options.settings);
+    /*  Address space, not memory: most of what a window could take is never
+        touched. */
+    self->state = mmap (NULL, self->state_size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (self->state == MAP_FAILED)
+        self->state = NULL;
     self->outbox = outbox_new ();
     self->order_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (!self->state || !self->outbox || self->order_fd < 0)
@@ -498,7 +506,8 @@ void shell_destroy (struct shell **shell)
         close (self->datagram);
     if (self->order_fd >= 0)
         close (self->order_fd);
-    free (self->state);
+    if (self->state)
+        munmap (self->state, self->state_size);
     free (self);
     *shell = NULL;
 }
