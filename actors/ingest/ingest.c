@@ -383,7 +383,8 @@ static void take_element (struct ingest *self, const struct poll *poll, struct r
         harvest->unusable++;
         if (may_say (harvest))
             put_log (effects, LOG_WARN, (struct about){ 0 },
-                     "failure: an element of a page behind event %" PRIu64 " has no usable id", harvest->last);
+                     "failure: an element of a page behind event %" PRIu64 " has no usable id",
+                     harvest->last);
         return;
     }
     struct about about = { trace_of (self, event.position), event.position, NO_TEXT };
