@@ -73,6 +73,7 @@ NAME_OF (service_state_name, service_state)
 NAME_OF (method_name, method)
 NAME_OF (http_outcome_name, http_outcome)
 NAME_OF (body_state_name, body_state)
+NAME_OF (peer_state_name, peer_state)
 NAME_OF (log_level_name, log_level)
 NAME_OF (gauge_name, gauge)
 

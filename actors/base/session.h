@@ -1,0 +1,119 @@
+/*  session.h - one hop that survives the network, seen from one end.
+
+    ZeroMQ keeps messages in order on a connection and drops what was under way
+    when the connection breaks. A session makes that whole again: both ends say
+    HELLO, number what they send, acknowledge what they delivered, keep what is
+    not acknowledged and send it again, and drop what comes twice. A pure state
+    machine over bytes: it has no socket and no clock. Whoever owns the socket
+    hands in what arrived, and sends what session_next gives.
+
+    On the wire every frame has a head and, unless it only acknowledges or
+    shows a sign of life, a payload, which is one message of the language:
+
+        head = msgpack [incarnation, sequence, acknowledged, acknowledged_incarnation]
+
+    -   incarnation: the sender's, as in its HELLO; never 0.
+    -   sequence: 1, 2, 3… for payloads that are kept until acknowledged; 0 for
+        HELLO, REFUSED and frames without payload.
+    -   acknowledged: everything up to here was delivered of the incarnation
+        that stands behind it (0, 0 before the other's HELLO came).
+
+    Whoever comes back with another incarnation has forgotten everything. Then
+    what was kept for the old one is dropped, because only the actor above knows
+    what may be asked again; it is told (SESSION_RESTARTED).
+*/
+#ifndef GUERDON_SESSION_H
+#define GUERDON_SESSION_H
+
+#include "proto/message.h"
+
+enum {
+    SESSION_FRAMES_MAX = 8192,        /* payloads kept until acknowledged */
+    SESSION_BYTES_MAX = 64 << 20,     /* … and their bytes */
+    SESSION_HEAD_SIZE_MAX = 64,
+    SESSION_HEARTBEAT_MS = 500,       /* a sign of life when nothing else was sent */
+    SESSION_LOST_MS = 2000,           /* silence after which the other end is lost */
+    SESSION_RESEND_MIN_MS = 200,      /* first repetition of what is not acknowledged; */
+    SESSION_RESEND_MAX_MS = 1000,     /* … doubled up to this, reset by progress */
+    SESSION_HELLO_MS = 200,           /* between HELLOs while there is no answer */
+    SESSION_RESEND_BURST_MAX = 64     /* frames repeated at once */
+};
+
+enum session_state {
+    SESSION_CONNECTING,  /* no HELLO of the other end yet */
+    SESSION_UP,
+    SESSION_LOST,        /* it was up; silence since */
+    SESSION_REFUSED      /* the two cannot work together; asked again every few seconds */
+};
+
+struct session_options {
+    enum role role;             /* ours */
+    uint16_t index;             /* ours: shard or worker */
+    uint64_t incarnation;       /* ours, not 0 */
+    uint16_t protocol_min;      /* what we speak; PROTOCOL_VERSION for both, but in tests */
+    uint16_t protocol_max;
+    const char *version;        /* of our binary; outlives the session */
+    struct address peer;        /* who must be at the other end */
+    bool speaks_first;          /* says HELLO without having heard one: the end that connects */
+};
+
+struct session;
+
+/*  NULL when out of memory. */
+struct session *session_new (const struct session_options *options);
+void session_destroy (struct session **session);
+
+/*  Takes a payload to be delivered at the other end exactly once as long as it
+    keeps its incarnation; copied. False when SESSION_FRAMES_MAX or
+    SESSION_BYTES_MAX are reached: nothing was taken. */
+bool session_send (struct session *session, const void *payload, size_t size);
+
+/*  What a frame that arrived means. */
+enum session_input {
+    SESSION_NOTHING,    /* nothing to do: an acknowledgement, a sign of life, a repetition */
+    SESSION_DELIVER,    /* the payload is to be handed over, now */
+    SESSION_CAME,       /* the other end is up: for the first time, or again after silence */
+    SESSION_RESTARTED,  /* the other end is up with another incarnation than before */
+    SESSION_NO,         /* refused, by either end: session_reason says why */
+    SESSION_RUBBISH     /* makes no sense; to be counted */
+};
+
+/*  Hands in a frame; payload_size 0 when it had none. A payload to be delivered
+    is the one handed in. */
+enum session_input session_receive (struct session *session, uint64_t now_ms, const void *head,
+                                    size_t head_size, const void *payload, size_t payload_size);
+
+/*  Lets time pass; true once each time the other end has become lost. */
+bool session_expire (struct session *session, uint64_t now_ms);
+
+/*  A frame to be put on the wire; views live until the next call on the session. */
+struct session_frame {
+    uint8_t head[SESSION_HEAD_SIZE_MAX];
+    size_t head_size;
+    const void *payload;  /* NULL for none */
+    size_t payload_size;
+};
+
+/*  The next frame that is due now, to be called until it is false: HELLO, data,
+    repetitions, acknowledgements, signs of life. When the socket does not take
+    the frame it is simply dropped: it will be repeated. */
+bool session_next (struct session *session, uint64_t now_ms, struct session_frame *frame);
+
+/*  Steady ms at which session_next or session_expire must be called at the
+    latest; UINT64_MAX for never. */
+uint64_t session_due (const struct session *session);
+
+enum session_state session_state (const struct session *session);
+
+/*  Why it is refused, naming both versions; empty otherwise. */
+const char *session_reason (const struct session *session);
+
+/*  Payloads that are not acknowledged. */
+uint32_t session_unacknowledged (const struct session *session);
+
+/*  Reads a HELLO out of a frame that arrived from somebody unknown yet; false
+    when it is none. */
+bool session_hello (const void *head, size_t head_size, const void *payload, size_t payload_size,
+                    struct hello *hello);
+
+#endif
