@@ -57,6 +57,8 @@ enum {
     VAR_LOG_LEVEL,
     VAR_LOG_FORMAT,
     VAR_SANDBOX_PORT,
+    VAR_ENDPOINTS, /* of each bound actor three rows in this order: endpoints, bind, index */
+    VAR_ENDPOINTS_END = VAR_ENDPOINTS + 12 - 1,
     VARIABLE_COUNT
 };
 
@@ -70,6 +72,12 @@ static const int link_rows[SERVICE_COUNT] = {
     [SERVICE_USERMETA] = VAR_USERMETA,
     [SERVICE_CURRENCY] = VAR_CURRENCY,
 };
+
+/*  The rows of a bound actor, counted from its first. */
+enum { BOUND_ENDPOINT, BOUND_BIND, BOUND_INDEX, BOUND_ROWS };
+
+/*  Which row of a bound actor. */
+#define BOUND(role, row) (VAR_ENDPOINTS + ((int) (role) - (int) ROLE_DECISION) * BOUND_ROWS + (row))
 
 enum {
     REQUIRED = 1,     /* by `run` and `check` */
@@ -94,6 +102,9 @@ struct variable {
 #define EXPECTED_PORT "a port from 1 to 65535"
 #define EXPECTED_BIND "a port from 0 to 65535, 0 for any that is free"
 #define EXPECTED_HOST "a host name, an IPv4 or an IPv6 address"
+#define EXPECTED_ENDPOINT "tcp://host:port, ipc:///path or inproc://name"
+#define EXPECTED_ENDPOINTS EXPECTED_ENDPOINT ", or a comma-separated list of at most 16 of them"
+#define EXPECTED_INDEX "which entry of the list this process is, from 0"
 #define EXPECTED_PREFIX "a path such as \"/events/v1\", without query and fragment"
 
 /* clang-format off */
@@ -106,6 +117,16 @@ struct variable {
                                   "http", NULL, "http or https" },                                 \
     [(first) + LINK_PREFIX] = { prefix_name, (emit), check_prefix, 1, PREFIX_SIZE_MAX,             \
                                 prefix, NULL, EXPECTED_PREFIX }
+/* clang-format on */
+
+/* clang-format off */
+#define ENDPOINTS(role, name, index_name, fallback)                                                \
+    [BOUND (role, BOUND_ENDPOINT)] = { name "_ENDPOINT", 0, check_endpoints, 1, ENDPOINTS_SIZE_MAX,\
+                                       fallback, NULL, EXPECTED_ENDPOINTS },                       \
+    [BOUND (role, BOUND_BIND)] = { name "_BIND", 0, check_endpoint, 1, ENDPOINT_SIZE_MAX,          \
+                                   NULL, NULL, EXPECTED_ENDPOINT },                                \
+    [BOUND (role, BOUND_INDEX)] = { index_name, 0, check_number, 0, ENDPOINTS_MAX - 1,             \
+                                    NULL, NULL, EXPECTED_INDEX }
 /* clang-format on */
 
 static const struct variable variables[VARIABLE_COUNT] = {
@@ -155,6 +176,10 @@ static const struct variable variables[VARIABLE_COUNT] = {
     [VAR_LOG_LEVEL] = { "LOG_LEVEL", EMPTY_ABSENT, check_level, 0, 0, "INFO", NULL,
                         "FATAL, ERROR, WARN, INFO, DEBUG or TRACE" },
     [VAR_LOG_FORMAT] = { "LOG_FORMAT", 0, check_format, 0, 0, NULL, NULL, "json or text" },
+    ENDPOINTS (ROLE_DECISION, "DECISION", "DECISION_SHARD", "inproc://decision"),
+    ENDPOINTS (ROLE_USERMETA_CLIENT, "USERMETA_CLIENT", "USERMETA_CLIENT_WORKER", "inproc://usermeta-client"),
+    ENDPOINTS (ROLE_CURRENCY_CLIENT, "CURRENCY_CLIENT", "CURRENCY_CLIENT_WORKER", "inproc://currency-client"),
+    ENDPOINTS (ROLE_STATS, "STATS", "STATS_WORKER", "inproc://stats"),
     [VAR_SANDBOX_PORT] = { "SANDBOX_PORT", 0, check_number, 0, 65535, "8001", NULL, EXPECTED_BIND },
 };
 
@@ -479,6 +504,13 @@ static void fill (struct config *config)
     config->log_format = (enum log_format) number_of (config, VAR_LOG_FORMAT);
     config->log_level =
         values[VAR_LOG_LEVEL].text ? (enum log_level) number_of (config, VAR_LOG_LEVEL) : LOG_INFO;
+    for (enum role role = ROLE_DECISION; role <= ROLE_STATS; role++) {
+        struct bound_config *bound = &config->bound[role];
+        bound->endpoints = values[BOUND (role, BOUND_ENDPOINT)].text;
+        bound->bind = values[BOUND (role, BOUND_BIND)].text;
+        bound->index =
+            values[BOUND (role, BOUND_INDEX)].text ? (int) number_of (config, BOUND (role, BOUND_INDEX)) : -1;
+    }
     for (int i = 0; i < SERVICE_COUNT; i++) {
         enum config_origin origin = values[link_rows[i] + LINK_ADDR].origin;
         config->services[i].given = origin == ORIGIN_ENVIRONMENT || origin == ORIGIN_FILE;

@@ -16,12 +16,22 @@
 #include "actors/base/problems.h"
 #include "include/settings.h"
 
-enum { SERVICE_COUNT = 3, CONFIG_TEXT_MAX = 32768, CONFIG_VARIABLES_MAX = 48 };
+enum { SERVICE_COUNT = 3, CONFIG_TEXT_MAX = 49152, CONFIG_VARIABLES_MAX = 64 };
 
 /*  Where a service is: from its link variables and prefix. */
 struct service_config {
     char base[1024]; /* "http://host:port/prefix", no trailing slash */
     bool given;      /* its _ADDR variable is set */
+};
+
+/*  Bounds of the endpoint variables. */
+enum { ENDPOINTS_MAX = 16, ENDPOINT_SIZE_MAX = 255, ENDPOINTS_SIZE_MAX = 2048 };
+
+/*  Where an actor is bound: from NAME_ENDPOINT, NAME_BIND and its index. */
+struct bound_config {
+    const char *endpoints; /* comma-separated: shards or workers */
+    const char *bind;      /* where this process binds; NULL: at its endpoint */
+    int index;             /* which entry this process is; -1: not said */
 };
 
 /*  Where a value came from. */
@@ -44,6 +54,7 @@ struct config_value {
 struct config {
     struct settings settings;                      /* for the cores; points into this struct's store */
     struct service_config services[SERVICE_COUNT]; /* by enum service */
+    struct bound_config bound[ROLE_STATS + 1];     /* by enum role; ingest is bound nowhere */
     const char *api_secret;
     const char *host;        /* of the status server */
     uint16_t port;           /* of the status server; 0: the system chooses */

@@ -172,3 +172,50 @@ bool check_format (struct text text, int64_t min, int64_t max, int64_t *number)
     *number = json ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT;
     return json || text_equal (text, TEXT_LITERAL ("text"));
 }
+
+/*  The part of an endpoint behind its transport; empty when it has another. */
+static struct text behind (struct text text, const char *transport)
+{
+    struct text start = text_of (transport);
+    if (text.size <= start.size || memcmp (text.data, start.data, start.size) != 0)
+        return NO_TEXT;
+    return (struct text){ text.data + start.size, text.size - start.size };
+}
+
+/*  "host:port", "*:port", "[::1]:port", "interface:port". */
+static bool is_host_and_port (struct text text)
+{
+    uint32_t colon = text.size;
+    while (colon > 0 && text.data[colon - 1] != ':')
+        colon--;
+    uint64_t port;
+    struct text digits = { text.data + colon, text.size - colon };
+    return colon > 1 && text_to_uint (digits, 65535, &port) && port > 0;
+}
+
+bool check_endpoint (struct text text, int64_t min, int64_t max, int64_t *number)
+{
+    if (!check_path (text, min, max, number) || text_has (text, ',') || text_has (text, ' '))
+        return false;
+    struct text address = behind (text, "tcp://");
+    if (address.size)
+        return is_host_and_port (address);
+    return behind (text, "ipc://").size || behind (text, "inproc://").size;
+}
+
+bool check_endpoints (struct text text, int64_t min, int64_t max, int64_t *number)
+{
+    enum { LIST_MAX = 16, ONE_SIZE_MAX = 255 };
+    unsigned count = 0;
+    if ((int64_t) text.size < min || (int64_t) text.size > max)
+        return false;
+    for (uint32_t at = 0; at <= text.size; count++) {
+        uint32_t end = at;
+        while (end < text.size && text.data[end] != ',')
+            end++;
+        if (end == at || !check_endpoint ((struct text){ text.data + at, end - at }, 1, ONE_SIZE_MAX, number))
+            return false;
+        at = end + 1;
+    }
+    return count <= LIST_MAX;
+}

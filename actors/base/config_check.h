@@ -38,6 +38,12 @@ config_check check_prefix;
 /*  A path: no control bytes. */
 config_check check_path;
 
+/*  An endpoint of ZeroMQ: tcp://host:port, ipc://path or inproc://name. */
+config_check check_endpoint;
+
+/*  Endpoints, separated by commas, at most 16. */
+config_check check_endpoints;
+
 /*  The name of a level, in any case; *number is enum log_level. */
 config_check check_level;
 
