@@ -6,7 +6,8 @@ deadlines; nothing sleeps for a fixed time. At the end of every test what must
 always hold is checked: see Case.check_invariants. When a test fails, the log
 of every program it started is printed.
 
-The program is $GUERDON, else build/bin/guerdon of the repository.
+The program is $GUERDON, else build/bin/guerdon of the repository. $SHAPE says
+in which shape the worker is tried (shapes.py): one process unless it is set.
 """
 import ctypes
 import http.client
@@ -24,7 +25,9 @@ import unittest
 import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import shapes  # noqa: E402
 import standin  # noqa: E402
+from shapes import free_port  # noqa: E402,F401
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAM = os.environ.get("GUERDON", os.path.join(ROOT, "build", "bin", "guerdon"))
@@ -36,6 +39,7 @@ LOG_TAIL_LINES = 60
 CLIENT = "worker"
 MARKER = "$reward$promo1"
 PR_SET_PDEATHSIG = 1
+SHAPE = shapes.named(os.environ.get("SHAPE", "one"))
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -65,17 +69,19 @@ def holds_for(condition, seconds, what="the condition"):
         time.sleep(POLL_SECONDS)
 
 
-def free_port():
-    listener = standin.listening_socket()
-    port = listener.getsockname()[1]
-    listener.close()
-    return port
+def one_process(reason):
+    """For a test or a Case that is about one process only: not tried in other
+    shapes, for this reason."""
+    return unittest.skipIf(SHAPE.name != "one", "about one process: " + reason)
 
 
-def http_get(port, path, method="GET", timeout=5):
-    """(status, headers, body) of a request to the program; the path goes as it is."""
+def http_get(port, path, method="GET", timeout=5, host=None):
+    """(status, headers, body) of a request to the program; the path goes as it
+    is. A program on a host of its own is asked from there."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
+        if host:
+            connection.sock = host.connect(("127.0.0.1", port), timeout)
         connection.request(method, path)
         answer = connection.getresponse()
         return answer.status, {name.lower(): value for name, value in
@@ -108,7 +114,7 @@ def environment(world, state_dir, **changes):
     if world:
         for name, service in (("EVENTS", world.events), ("APP_1_USERMETA", world.usermeta),
                               ("APP_1_VIRTUALCURRENCY", world.currency)):
-            found[name + "_PORT_8000_TCP_ADDR"] = "127.0.0.1"
+            found[name + "_PORT_8000_TCP_ADDR"] = world.address
             found[name + "_PORT_8000_TCP_PORT"] = str(service.port)
             found[name + "_PORT_8000_TCP_PROTOCOL"] = "http"
     for name, value in changes.items():
@@ -120,10 +126,10 @@ def environment(world, state_dir, **changes):
 
 
 class Worker:
-    """A running program."""
+    """A running program; `host` is where, when it is not the test's own."""
 
-    def __init__(self, env, arguments=("run",), state_dir=None, wrap=()):
-        self.env, self.state_dir = env, state_dir
+    def __init__(self, env, arguments=("run",), state_dir=None, wrap=(), name="guerdon", host=None):
+        self.env, self.state_dir, self.name, self.host = env, state_dir, name, host
         self.port = int(env["PORT"]) if env.get("PORT", "").isdigit() else 8000
         self.directory = tempfile.mkdtemp(prefix="guerdon-log.")
         self.paths = [os.path.join(self.directory, name) for name in ("stdout", "stderr")]
@@ -131,8 +137,17 @@ class Worker:
         with open(self.paths[0], "wb") as out, open(self.paths[1], "wb") as err:
             self.process = subprocess.Popen([*wrap, PROGRAM, *arguments], env=env, stdout=out,
                                             stderr=err, stdin=subprocess.DEVNULL,
-                                            cwd=self.directory, preexec_fn=die_with_parent)
+                                            cwd=self.directory, preexec_fn=self.before_exec)
         self.pid = self.process.pid
+
+    def before_exec(self):
+        if self.host:
+            self.host.enter()
+        die_with_parent()
+
+    def __iter__(self):
+        """Its processes, as those of a shapes.Fleet."""
+        return iter((self,))
 
     # -- what it says
 
@@ -158,7 +173,7 @@ class Worker:
         return [line for line in found if isinstance(line, dict)]
 
     def get(self, path, method="GET"):
-        return http_get(self.port, path, method)
+        return http_get(self.port, path, method, host=self.host)
 
     def ready(self):
         """(status, text) of /ready; (0, "") when nobody answers."""
@@ -265,10 +280,21 @@ class Worker:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def start_worker(world, state_dir, arguments=("run",), wrap=(), **changes):
-    """Starts the layout under test: one process with all actors. Every test
-    comes through here, and none knows more of the layout."""
-    return Worker(environment(world, state_dir, **changes), arguments, state_dir, wrap)
+def start_worker(world, state_dir, arguments=("run",), wrap=(), shape=SHAPE, **changes):
+    """Starts the worker in the shape under test. Every test comes through here,
+    and none need know more of the shape. Commands other than `run` are one
+    process in every shape."""
+    if shape.name == "one" or arguments[0] != "run":
+        return Worker(environment(world, state_dir, **changes), arguments, state_dir, wrap)
+    told = shapes.deployment(shape, state_dir, PROGRAM)
+
+    def start(place):
+        host = shapes.switch().hosts[place.host] if place.host else None
+        env = environment(world, state_dir, **{
+            **told, **shapes.own_variables(shape, place, state_dir), **changes})
+        return Worker(env, (*arguments, "--role", place.role), env["STATE_DIR"], wrap, place.name,
+                      host)
+    return shapes.Fleet(shapes.places(shape), start)
 
 
 class Statsd:
@@ -277,9 +303,11 @@ class Statsd:
     def __init__(self):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-        self.socket.bind(("127.0.0.1", 0))
+        self.address = shapes.prepare(SHAPE)
+        self.socket.bind((self.address, 0))
         self.socket.setblocking(False)
         self.port = self.socket.getsockname()[1]
+        self.name = self.address if SHAPE.hosts else "localhost"
         self.datagrams = []
 
     def read(self):
@@ -305,6 +333,7 @@ class Statsd:
 class Case(unittest.TestCase):
     """A test with a world of services and programs that end with it."""
     secret = SECRET
+    shape = SHAPE
     maxDiff = 2000
 
     def run(self, result=None):
@@ -326,7 +355,9 @@ class Case(unittest.TestCase):
         self.addCleanup(self.end_workers)
         self.state_dir = tempfile.mkdtemp(prefix="guerdon-state.")
         self.addCleanup(shutil.rmtree, self.state_dir, True)
-        self.world = standin.World(self.secret)
+        if shapes.missing(self.shape):
+            self.skipTest(shapes.missing(self.shape))
+        self.world = standin.World(self.secret, shapes.prepare(self.shape))
         self.addCleanup(self.world.close)
         self.prepare()
         self.world.start()
@@ -349,7 +380,7 @@ class Case(unittest.TestCase):
             worker.discard()
 
     def worker(self, arguments=("run",), wrap=(), **changes):
-        found = start_worker(self.world, self.state_dir, arguments, wrap, **changes)
+        found = start_worker(self.world, self.state_dir, arguments, wrap, self.shape, **changes)
         self.workers.append(found)
         return found
 

@@ -1,6 +1,6 @@
 """standin.py - the three services the worker talks to, faithful and misbehaving.
 
-Events, usermeta and virtualcurrency on three HTTP/1.1 servers of 127.0.0.1,
+Events, usermeta and virtualcurrency on three HTTP/1.1 servers of one address,
 with the wire format of the real ones, in one thread with one event loop. Each
 can be stopped and started again on its port. Every request is recorded as it
 came, byte for byte. A service does as its Rules say before it does right:
@@ -30,7 +30,7 @@ HEAD_SIZE_MAX = 1 << 20
 WAIT = object()  # the answer comes later
 
 
-def listening_socket():
+def listening_socket(address="127.0.0.1"):
     """A listener outside of the range of ports that the system gives to
     outgoing connections, so that a service can come back on its port."""
     for _ in range(1000):
@@ -38,7 +38,7 @@ def listening_socket():
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind(("127.0.0.1", port))
+            listener.bind((address, port))
             listener.listen(512)
             return listener
         except OSError as error:
@@ -286,12 +286,12 @@ class Service:
     def start(self):
         """Listens, on the same port as before."""
         if self.port is None:
-            listener = listening_socket()
+            listener = listening_socket(self.world.address)
             self.port = listener.getsockname()[1]
         else:
             listener = socket.socket()
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", self.port))
+            listener.bind((self.world.address, self.port))
             listener.listen(512)
         self.server = self.world.run(self.world.loop.create_server(
             lambda: Connection(self), sock=listener, ssl=self.tls, backlog=512))
@@ -717,8 +717,8 @@ class Currency(Service):
 class World:
     """The three services, their thread, and the record of everything."""
 
-    def __init__(self, secret):
-        self.secret = secret
+    def __init__(self, secret, address="127.0.0.1"):
+        self.secret, self.address = secret, address
         self.requests = []
         self.numbers = itertools.count(1)
         self.loop = asyncio.new_event_loop()

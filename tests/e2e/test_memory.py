@@ -8,6 +8,7 @@ IDLE_KB_MAX = 16 << 10
 FULL_KB_MAX = 64 << 10
 
 
+@harness.one_process("bounds of one that holds all actors")
 class Memory(harness.Case):
     def bounded(self, worker, kb_max, when):
         kb = worker.rss_kb()

@@ -24,6 +24,7 @@ class Pace(harness.Case):
         self.window(1)  # the start is over
         return worker
 
+    @harness.one_process("processor time of one that holds all actors")
     def test_empty_answers_at_once_are_paced(self):
         self.events.immediate_empty = True
         worker = self.idle_worker()

@@ -12,6 +12,7 @@ import harness
 from harness import PROGRAM, wait_until
 
 
+@harness.one_process("the sandbox runs all actors")
 class Sandbox(unittest.TestCase):
     def setUp(self):
         self.state_dir = tempfile.mkdtemp(prefix="guerdon-state.")

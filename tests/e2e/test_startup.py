@@ -108,6 +108,7 @@ class Configuration(harness.Case):
         self.assertEqual([], self.events.acks)
 
 
+@harness.one_process("commands that only talk")
 class CommandLine(harness.Case):
     def said(self, *arguments):
         found = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=10,
@@ -222,6 +223,7 @@ class Services(harness.Case):
         worker.wait_ready(15)
         worker.stop()
 
+    @harness.one_process("two of them at one port")
     def test_a_second_instance_on_the_same_port(self):
         first = self.worker().wait_ready()
         polls = len(self.events.polls)
@@ -258,10 +260,11 @@ class Secrets(harness.Case):
         worker = self.worker(LOG_LEVEL="TRACE")
         self.wait_rewarded(["alice", "bob"], 30)
         self.wait_acked(4)
-        with open("/proc/%d/cmdline" % worker.pid, "rb") as file:
-            self.assertNotIn(CANARY.encode(), file.read())
-        for path in ("/metrics", "/ready", "/about", "/health", "/nowhere"):
-            self.assertNotIn(CANARY.encode(), worker.get(path)[2])
+        for process in worker:
+            with open("/proc/%d/cmdline" % process.pid, "rb") as file:
+                self.assertNotIn(CANARY.encode(), file.read())
+            for path in ("/metrics", "/ready", "/about", "/health", "/nowhere"):
+                self.assertNotIn(CANARY.encode(), process.get(path)[2])
         for service in self.world.services:
             service.stop()
         wait_until(lambda: worker.ready()[0] == 503, 10, "services are missed")

@@ -35,7 +35,7 @@ class StatsdCase(harness.Case):
 
     def test_totals_under_the_default_prefix(self):
         counters = self.mixed()
-        worker = self.worker(STATSD_HOST="127.0.0.1", STATSD_PORT=self.statsd.port)
+        worker = self.worker(STATSD_HOST=self.statsd.address, STATSD_PORT=self.statsd.port)
         self.assertEqual(counters, self.wait_rest(worker, 6))
         self.totals("mailchimp.registrations.", counters)
         worker.stop()
@@ -43,13 +43,13 @@ class StatsdCase(harness.Case):
 
     def test_the_prefix_is_glued_on_as_it_is(self):
         counters = self.mixed()
-        self.worker(STATSD_HOST="127.0.0.1", STATSD_PORT=self.statsd.port, STATSD_PREFIX="x-")
+        self.worker(STATSD_HOST=self.statsd.address, STATSD_PORT=self.statsd.port, STATSD_PREFIX="x-")
         self.totals("x-", counters)
 
     def test_totals_of_thousands_with_the_end_in_between(self):
         users = ["u%d" % n for n in range(2000)]
         self.events.add_logins(users)
-        worker = self.worker(STATSD_HOST="localhost", STATSD_PORT=self.statsd.port)
+        worker = self.worker(STATSD_HOST=self.statsd.name, STATSD_PORT=self.statsd.port)
         self.wait_acked(2000)
         worker.stop()
         self.assertEqual(self.named("mailchimp.registrations.", (2000, 0, 0, 2000)),
@@ -66,6 +66,7 @@ class StatsdCase(harness.Case):
     def test_nothing_is_sent_without_a_host(self):
         self.nothing_sent(STATSD_PORT=self.statsd.port)
 
+    @harness.one_process("the well-known port is looked at on this host")
     def test_nothing_is_sent_without_a_port(self):
         standard = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(standard.close)
@@ -82,12 +83,13 @@ class StatsdCase(harness.Case):
         port = self.statsd.port
         self.statsd.close()
         self.mixed()
-        worker = self.worker(STATSD_HOST="127.0.0.1", STATSD_PORT=port)
+        worker = self.worker(STATSD_HOST=self.statsd.address, STATSD_PORT=port)
         self.wait_rest(worker, 6)
         self.wait_acked(6)
         worker.stop()
 
 
+@harness.one_process("the pages, which each process serves alike")
 class Status(harness.Case):
     def test_about(self):
         worker = self.worker().wait_ready()
