@@ -28,33 +28,33 @@
 #include "proto/message.h"
 
 enum {
-    SESSION_FRAMES_MAX = 8192,        /* payloads kept until acknowledged */
-    SESSION_BYTES_MAX = 64 << 20,     /* … and their bytes */
+    SESSION_FRAMES_MAX = 8192,    /* payloads kept until acknowledged */
+    SESSION_BYTES_MAX = 64 << 20, /* … and their bytes */
     SESSION_HEAD_SIZE_MAX = 64,
-    SESSION_HEARTBEAT_MS = 500,       /* a sign of life when nothing else was sent */
-    SESSION_LOST_MS = 2000,           /* silence after which the other end is lost */
-    SESSION_RESEND_MIN_MS = 200,      /* first repetition of what is not acknowledged; */
-    SESSION_RESEND_MAX_MS = 1000,     /* … doubled up to this, reset by progress */
-    SESSION_HELLO_MS = 200,           /* between HELLOs while there is no answer */
-    SESSION_RESEND_BURST_MAX = 64     /* frames repeated at once */
+    SESSION_HEARTBEAT_MS = 500,   /* a sign of life when nothing else was sent */
+    SESSION_LOST_MS = 2000,       /* silence after which the other end is lost */
+    SESSION_RESEND_MIN_MS = 200,  /* first repetition of what is not acknowledged; */
+    SESSION_RESEND_MAX_MS = 1000, /* … doubled up to this, reset by progress */
+    SESSION_HELLO_MS = 200,       /* between HELLOs while there is no answer */
+    SESSION_RESEND_BURST_MAX = 64 /* frames repeated at once */
 };
 
 enum session_state {
-    SESSION_CONNECTING,  /* no HELLO of the other end yet */
+    SESSION_CONNECTING, /* no HELLO of the other end yet */
     SESSION_UP,
-    SESSION_LOST,        /* it was up; silence since */
-    SESSION_REFUSED      /* the two cannot work together; asked again every few seconds */
+    SESSION_LOST,   /* it was up; silence since */
+    SESSION_REFUSED /* the two cannot work together; asked again every few seconds */
 };
 
 struct session_options {
-    enum role role;             /* ours */
-    uint16_t index;             /* ours: shard or worker */
-    uint64_t incarnation;       /* ours, not 0 */
-    uint16_t protocol_min;      /* what we speak; PROTOCOL_VERSION for both, but in tests */
+    enum role role;        /* ours */
+    uint16_t index;        /* ours: shard or worker */
+    uint64_t incarnation;  /* ours, not 0 */
+    uint16_t protocol_min; /* what we speak; PROTOCOL_VERSION for both, but in tests */
     uint16_t protocol_max;
-    const char *version;        /* of our binary; outlives the session */
-    struct address peer;        /* who must be at the other end */
-    bool speaks_first;          /* says HELLO without having heard one: the end that connects */
+    const char *version; /* of our binary; outlives the session */
+    struct address peer; /* who must be at the other end */
+    bool speaks_first;   /* says HELLO without having heard one: the end that connects */
 };
 
 struct session;
@@ -70,12 +70,15 @@ bool session_send (struct session *session, const void *payload, size_t size);
 
 /*  What a frame that arrived means. */
 enum session_input {
-    SESSION_NOTHING,    /* nothing to do: an acknowledgement, a sign of life, a repetition */
-    SESSION_DELIVER,    /* the payload is to be handed over, now */
-    SESSION_CAME,       /* the other end is up: for the first time, or again after silence */
-    SESSION_RESTARTED,  /* the other end is up with another incarnation than before */
-    SESSION_NO,         /* refused, by either end: session_reason says why */
-    SESSION_RUBBISH     /* makes no sense; to be counted */
+    SESSION_NOTHING,   /* nothing to do: an acknowledgement, a sign of life, a repetition */
+    SESSION_DELIVER,   /* the payload is to be handed over, now */
+    SESSION_CAME,      /* the other end is up: for the first time, or again after silence. A
+                           payload that came with it was not taken: the frame may be handed
+                           in again at once, else its repetition brings it */
+    SESSION_RESTARTED, /* the other end is up with another incarnation than before */
+    SESSION_NO,        /* refused, by either end: session_reason says why. When another
+                           knocks while the right one is up, the state stays SESSION_UP */
+    SESSION_RUBBISH    /* makes no sense; to be counted */
 };
 
 /*  Hands in a frame; payload_size 0 when it had none. A payload to be delivered
@@ -83,14 +86,16 @@ enum session_input {
 enum session_input session_receive (struct session *session, uint64_t now_ms, const void *head,
                                     size_t head_size, const void *payload, size_t payload_size);
 
-/*  Lets time pass; true once each time the other end has become lost. */
+/*  Lets time pass; true once each time the other end has become lost. To be
+    called after what arrived was handed in: then a pause of our own is not
+    taken for silence. */
 bool session_expire (struct session *session, uint64_t now_ms);
 
 /*  A frame to be put on the wire; views live until the next call on the session. */
 struct session_frame {
     uint8_t head[SESSION_HEAD_SIZE_MAX];
     size_t head_size;
-    const void *payload;  /* NULL for none */
+    const void *payload; /* NULL for none */
     size_t payload_size;
 };
 
@@ -105,7 +110,8 @@ uint64_t session_due (const struct session *session);
 
 enum session_state session_state (const struct session *session);
 
-/*  Why it is refused, naming both versions; empty otherwise. */
+/*  Why it is refused, naming both versions; set when session_receive says
+    SESSION_NO and in the state SESSION_REFUSED, empty otherwise. */
 const char *session_reason (const struct session *session);
 
 /*  Payloads that are not acknowledged. */
