@@ -42,6 +42,7 @@ static const char *const help =
 /*  Everything that is open while the process runs. */
 struct process {
     struct config config;
+    struct deployment deployment; /* which roles run here, and where the others are */
     struct monitor *monitor;
     struct status *status;
     struct sandbox *sandbox;
@@ -60,6 +61,11 @@ static int fail (const char *what, const char *reason)
     log_say (self_name, LOG_FATAL, "%s: %s", what, reason);
     fprintf (stderr, "guerdon run: %s: %s\n", what, reason);
     return EXIT_FAILED;
+}
+
+static bool runs_here (const struct process *self, unsigned index)
+{
+    return self->deployment.roles & 1u << topology[index].spec->role;
 }
 
 /*  Called on an actor's thread. */
@@ -158,10 +164,12 @@ static int open_actors (struct process *self)
         return fail ("the bus", strerror (errno));
     for (unsigned i = 0; i < topology_count; i++) {
         const struct actor_spec *spec = topology[i].spec;
+        if (!runs_here (self, i))
+            continue;
         const struct shell_options options = {
             .spec = spec,
             .settings = &self->config.settings,
-            .bus = topology_bus (&topology[i], self->context, &self->config.settings),
+            .bus = topology_bus (&self->deployment, &topology[i], self->context, &self->config.settings),
             .target = config_target (&self->config, spec->service),
             .statsd_host = self->config.statsd_host,
             .statsd_port = self->config.statsd_port,
@@ -174,7 +182,7 @@ static int open_actors (struct process *self)
             return fail (role_name (spec->role), reason);
     }
     for (unsigned i = 0; i < topology_count; i++)
-        if (!shell_start (self->shells[i]))
+        if (self->shells[i] && !shell_start (self->shells[i]))
             return fail (role_name (topology[i].spec->role), "no thread");
     return EXIT_OK;
 }
@@ -197,9 +205,15 @@ static void expect_all (struct process *self)
 {
     for (unsigned i = 0; i < topology_count; i++) {
         const struct actor_spec *spec = topology[i].spec;
+        if (!runs_here (self, i))
+            continue;
         monitor_expect (self->monitor, spec->role);
         if (spec->speaks_http)
             monitor_expect_service (self->monitor, spec->service);
+        struct bus_options bus = topology_bus (&self->deployment, &topology[i], NULL, &self->config.settings);
+        for (unsigned link = 0; link < bus.link_count; link++)
+            if (!bus_is_inproc (bus.links[link].endpoint))
+                monitor_expect_peer (self->monitor, spec->role, bus.links[link].peer);
     }
 }
 
@@ -302,7 +316,7 @@ static void drain (struct process *self)
              self->config.drain_seconds);
     monitor_drain (self->monitor);
     for (unsigned i = 0; i < topology_count; i++) {
-        if (drain_actor (self, i, deadline_ms))
+        if (!self->shells[i] || drain_actor (self, i, deadline_ms))
             continue;
         log_say (self_name, LOG_WARN,
                  "%s did not finish within DRAIN_SECONDS: what is not acknowledged will come again",
@@ -329,10 +343,50 @@ static int run (struct process *self)
     return code;
 }
 
+/*  Reads `--role R[,R…]`; NULL means every role. 0 for a name that is none. */
+static unsigned read_roles (const char *list)
+{
+    unsigned roles = 0;
+    while (list && *list) {
+        uint32_t size = (uint32_t) strcspn (list, ",");
+        enum role role = topology_role ((struct text){ list, size });
+        if (role == ROLE_SHELL)
+            return 0;
+        roles |= 1u << role;
+        list += size + (list[size] == ',');
+    }
+    for (unsigned i = 0; !list && i < topology_count; i++)
+        roles |= 1u << topology[i].spec->role;
+    return roles;
+}
+
+/*  Finds out what runs here and where the rest is; problems go to stderr. */
+static bool deploy (struct process *self, unsigned roles)
+{
+    struct problems problems = { .size = 0 };
+    topology_deploy (&self->config, roles, &self->deployment, &problems);
+    if (problems.count)
+        fprintf (stderr, "guerdon run: %u problem%s in the configuration:\n%s", problems.count,
+                 problems.count == 1 ? "" : "s", problems.text);
+    return problems.count == 0;
+}
+
+static int configure_and_run (struct process *self, const struct config_request *request, unsigned roles)
+{
+    if (!command_configure (&self->config, request) || !deploy (self, roles))
+        return EXIT_CONFIG;
+    log_open (self->config.log_level, self->config.log_format);
+    return run (self);
+}
+
 int command_run (int argc, char **argv)
 {
     struct config_request request = { 0 };
+    const char *role_list = NULL;
     const struct command_option options[] = {
+        { "role", "R[,R...]",
+          "run only these actors: ingest, decision, usermeta-client, currency-client, stats", &role_list,
+          NULL },
         { "sandbox", NULL, "run the three services inside, for development", NULL, &request.sandbox },
         { "env-file", "FILE", "read variables that the environment does not set from FILE", &request.env_file,
           NULL },
@@ -343,17 +397,18 @@ int command_run (int argc, char **argv)
     int code = EXIT_OK;
     if (!command_parse (&syntax, argc, argv, &code))
         return code;
+    unsigned roles = read_roles (role_list);
+    if (!roles)
+        return command_usage ("run",
+                              "--role %s: expected a list of ingest, decision, usermeta-client, "
+                              "currency-client and stats",
+                              role_list);
     struct process *self = calloc (1, sizeof *self);
     if (!self)
         return EXIT_FAILED;
     self->signals = -1;
     self->notices = -1;
-    if (command_configure (&self->config, &request)) {
-        log_open (self->config.log_level, self->config.log_format);
-        code = run (self);
-    } else {
-        code = EXIT_CONFIG;
-    }
+    code = configure_and_run (self, &request, roles);
     config_destroy (&self->config);
     free (self);
     return code;

@@ -28,6 +28,10 @@ struct settings {
     const char *statsd_prefix;
     bool statsd; /* false: nothing is sent */
 
+    uint16_t decisions;        /* how many shards there are, from 1 */
+    uint16_t usermeta_clients; /* how many workers there are, from 1 */
+    uint16_t currency_clients;
+
     uint64_t hash_seed; /* random, new at every start */
 };
 

@@ -10,21 +10,65 @@
 
 #include <zmq.h>
 
-enum { SOCKETS_MAX = BUS_LINKS_MAX + 1, IDENTITY_MAX = 32 };
+#include "actors/base/curve.h"
+#include "actors/base/session.h"
+
+enum {
+    SOCKETS_MAX = BUS_LINKS_MAX + 1,
+    IDENTITY_MAX = 32,
+    FRAMES_A_CALL_MAX = 256, /* that bus_receive looks at before it lets go */
+    KEYS_LOOK_MS = 1000
+};
+
+/*  What is set on every socket beyond the process, where ZeroMQ's own choice is
+    to wait for ever or to take anything. */
+static const struct {
+    int option;
+    int value;
+} remote_options[] = {
+    /*  What a session can send again need not be queued twice, least of all for
+        somebody who is not there. */
+    { ZMQ_IMMEDIATE, 1 },
+    { ZMQ_SNDHWM, 1000 },
+    { ZMQ_RCVHWM, 1000 },
+    /*  A connection that is dead is found out and made anew; TCP alone would
+        take minutes. */
+    { ZMQ_HEARTBEAT_IVL, 500 },
+    { ZMQ_HEARTBEAT_TIMEOUT, 1500 },
+    { ZMQ_HEARTBEAT_TTL, 1500 },
+    { ZMQ_CONNECT_TIMEOUT, 1000 },
+    /*  ZeroMQ adds jitter of its own between these. */
+    { ZMQ_RECONNECT_IVL, 50 },
+    { ZMQ_RECONNECT_IVL_MAX, 800 },
+    /*  Whoever connects and says nothing is dropped. */
+    { ZMQ_HANDSHAKE_IVL, 2000 },
+};
 
 /*  A socket and, when it connects, whom it reaches. */
 struct socket {
     void *handle;
     struct address peer; /* ROLE_SHELL: it is the ROUTER, everybody else */
+    bool remote;         /* hops are sessions */
+    bool keys;           /* encrypted, and its other ends proven */
+};
+
+/*  The other end of a hop beyond the process. */
+struct hop {
+    struct address address;
+    struct session *session;
+    unsigned socket; /* the one it is reached by */
 };
 
 struct bus {
+    struct bus_options options;
     struct socket sockets[SOCKETS_MAX];
     unsigned count;
     unsigned turn;   /* the socket to ask first */
     bool has_router; /* then it is socket 0 */
-    enum role role;
-    uint64_t dropped;   /* messages of strangers or of the wrong form */
+    struct hop peers[BUS_PEERS_MAX];
+    unsigned peer_count;
+    uint64_t renew_ms;  /* when keys are looked at next */
+    zmq_msg_t head;     /* of a session's frame */
     zmq_msg_t received; /* what bus_receive handed out last */
 };
 
@@ -44,48 +88,111 @@ void bus_context_destroy (void **context)
     *context = NULL;
 }
 
+bool bus_is_inproc (const char *endpoint)
+{
+    return strncmp (endpoint, "inproc:", 7) == 0;
+}
+
+/*  ---- opening ------------------------------------------------------------ */
+
 static bool set_int (void *socket, int option, int value)
 {
     return zmq_setsockopt (socket, option, &value, sizeof value) == 0;
 }
 
-/*  What every socket gets. LINGER 0: what was not sent when an actor ends will
-    be asked for again by whoever missed it. */
-static bool set_common (void *socket, int high_water_mark)
+static bool set_remote (void *socket)
 {
-    return set_int (socket, ZMQ_LINGER, 0) && set_int (socket, ZMQ_SNDHWM, high_water_mark) &&
-           set_int (socket, ZMQ_RCVHWM, high_water_mark);
+    int64_t size_max = MESSAGE_SIZE_MAX; /* larger frames are refused before they are read */
+    for (size_t i = 0; i < sizeof remote_options / sizeof *remote_options; i++)
+        if (!set_int (socket, remote_options[i].option, remote_options[i].value))
+            return false;
+    return zmq_setsockopt (socket, ZMQ_MAXMSGSIZE, &size_max, sizeof size_max) == 0 &&
+           set_int (socket, ZMQ_IPV6, 1);
 }
 
-static void *socket_add (struct bus *bus, void *context, int type, struct address peer, int high_water_mark)
+/*  Keys are for tcp; a file or a process needs none. */
+static bool wants_keys (const struct bus *bus, const char *endpoint)
+{
+    return bus->options.curve && strncmp (endpoint, "tcp:", 4) == 0;
+}
+
+/*  A socket, linked into the bus. LINGER 0: what was not sent when an actor ends
+    will be asked for again by whoever missed it. */
+static struct socket *socket_add (struct bus *bus, int type, struct address peer, const char *endpoint)
 {
     assert (bus->count < SOCKETS_MAX);
-    void *handle = zmq_socket (context, type);
-    if (!handle)
+    int high_water_mark = bus->options.high_water_mark;
+    struct socket *socket = &bus->sockets[bus->count];
+    *socket = (struct socket){ zmq_socket (bus->options.context, type), peer, !bus_is_inproc (endpoint),
+                               wants_keys (bus, endpoint) };
+    if (!socket->handle)
         return NULL;
-    bus->sockets[bus->count++] = (struct socket){ handle, peer };
-    return set_common (handle, high_water_mark) ? handle : NULL;
+    bus->count++;
+    bool good = set_int (socket->handle, ZMQ_LINGER, 0) &&
+                set_int (socket->handle, ZMQ_SNDHWM, high_water_mark) &&
+                set_int (socket->handle, ZMQ_RCVHWM, high_water_mark) &&
+                (!socket->remote || set_remote (socket->handle));
+    return good ? socket : NULL;
 }
 
-static bool open_router (struct bus *bus, const struct bus_options *options)
+static struct hop *peer_add (struct bus *bus, struct address address, unsigned socket, bool speaks_first)
 {
-    void *router = socket_add (bus, options->context, ZMQ_ROUTER, TO_SHELL, options->high_water_mark);
-    bus->has_router = router != NULL;
-    return router && set_int (router, ZMQ_ROUTER_MANDATORY, 1) && zmq_bind (router, options->endpoint) == 0;
+    if (bus->peer_count == BUS_PEERS_MAX)
+        return NULL;
+    const struct session_options options = {
+        .role = bus->options.self.role,
+        .index = bus->options.self.peer,
+        .incarnation = bus->options.incarnation,
+        .protocol_min = PROTOCOL_VERSION,
+        .protocol_max = PROTOCOL_VERSION,
+        .version = GUERDON_VERSION,
+        .peer = address,
+        .speaks_first = speaks_first,
+    };
+    struct hop *peer = &bus->peers[bus->peer_count];
+    *peer = (struct hop){ address, session_new (&options), socket };
+    if (!peer->session)
+        return NULL;
+    bus->peer_count++;
+    return peer;
 }
 
-static bool open_dealer (struct bus *bus, const struct bus_options *options, unsigned index)
+static struct hop *peer_find (struct bus *bus, struct address address)
 {
-    const struct bus_link *link = &options->links[index];
-    struct address peer = { link->role, 0 };
-    for (unsigned i = 0; i < index; i++)
-        if (options->links[i].role == link->role)
-            peer.peer++;
+    for (unsigned i = 0; i < bus->peer_count; i++)
+        if (bus->peers[i].address.role == address.role && bus->peers[i].address.peer == address.peer)
+            return &bus->peers[i];
+    return NULL;
+}
+
+static bool open_router (struct bus *bus)
+{
+    const char *endpoint = bus->options.endpoint;
+    const struct socket *socket = socket_add (bus, ZMQ_ROUTER, TO_SHELL, endpoint);
+    bus->has_router = socket != NULL;
+    /*  MANDATORY: to write to somebody unknown is an error, not silence.
+        HANDOVER: who comes back under its name replaces its dead connection. */
+    return socket && set_int (socket->handle, ZMQ_ROUTER_MANDATORY, 1) &&
+           set_int (socket->handle, ZMQ_ROUTER_HANDOVER, 1) &&
+           (!socket->keys ||
+            curve_server (bus->options.curve, socket->handle, role_name (bus->options.self.role))) &&
+           zmq_bind (socket->handle, endpoint) == 0;
+}
+
+static bool open_dealer (struct bus *bus, const struct bus_link *link)
+{
     char identity[IDENTITY_MAX];
-    int size = snprintf (identity, sizeof identity, "%s/%u", role_name (options->role), 0u);
-    void *dealer = socket_add (bus, options->context, ZMQ_DEALER, peer, options->high_water_mark);
-    return dealer && zmq_setsockopt (dealer, ZMQ_ROUTING_ID, identity, (size_t) size) == 0 &&
-           zmq_connect (dealer, link->endpoint) == 0;
+    const struct address self = bus->options.self;
+    int size = snprintf (identity, sizeof identity, "%s/%u", role_name (self.role), (unsigned) self.peer);
+    const struct socket *socket = socket_add (bus, ZMQ_DEALER, link->peer, link->endpoint);
+    if (!socket || zmq_setsockopt (socket->handle, ZMQ_ROUTING_ID, identity, (size_t) size) != 0)
+        return false;
+    if (socket->keys && !curve_client (bus->options.curve, socket->handle, role_name (self.role),
+                                       role_name (link->peer.role)))
+        return false;
+    if (socket->remote && !peer_add (bus, link->peer, bus->count - 1, true))
+        return false;
+    return zmq_connect (socket->handle, link->endpoint) == 0;
 }
 
 struct bus *bus_new (const struct bus_options *options, char *reason, size_t reason_size)
@@ -96,13 +203,14 @@ struct bus *bus_new (const struct bus_options *options, char *reason, size_t rea
         snprintf (reason, reason_size, "out of memory");
         return NULL;
     }
-    bus->role = options->role;
+    bus->options = *options;
+    zmq_msg_init (&bus->head);
     zmq_msg_init (&bus->received);
     const char *endpoint = options->endpoint;
-    bool good = !endpoint || open_router (bus, options);
+    bool good = !endpoint || open_router (bus);
     for (unsigned i = 0; good && i < options->link_count; i++) {
         endpoint = options->links[i].endpoint;
-        good = open_dealer (bus, options, i);
+        good = open_dealer (bus, &options->links[i]);
     }
     if (!good) {
         snprintf (reason, reason_size, "%s: %s", endpoint, zmq_strerror (errno));
@@ -117,6 +225,9 @@ void bus_destroy (struct bus **bus)
         return;
     for (unsigned i = 0; i < (*bus)->count; i++)
         zmq_close ((*bus)->sockets[i].handle);
+    for (unsigned i = 0; i < (*bus)->peer_count; i++)
+        session_destroy (&(*bus)->peers[i].session);
+    zmq_msg_close (&(*bus)->head);
     zmq_msg_close (&(*bus)->received);
     free (*bus);
     *bus = NULL;
@@ -134,18 +245,80 @@ static enum bus_result send_frame (void *socket, const void *bytes, size_t size,
     return BUS_OK;
 }
 
+/*  The frame that tells a ROUTER whom a message is for. */
+static enum bus_result send_identity (void *router, struct address to)
+{
+    char identity[IDENTITY_MAX];
+    int size = snprintf (identity, sizeof identity, "%s/%u", role_name (to.role), (unsigned) to.peer);
+    return send_frame (router, identity, (size_t) size, ZMQ_SNDMORE);
+}
+
 enum bus_result bus_send (struct bus *bus, struct address to, const void *bytes, size_t size)
 {
+    const struct hop *peer = peer_find (bus, to);
+    if (peer)
+        return session_send (peer->session, bytes, size) ? BUS_OK : BUS_FULL;
     for (unsigned i = bus->has_router; i < bus->count; i++)
         if (bus->sockets[i].peer.role == to.role && bus->sockets[i].peer.peer == to.peer)
             return send_frame (bus->sockets[i].handle, bytes, size, 0);
-    if (!bus->has_router)
+    if (!bus->has_router || bus->sockets[0].remote)
         return BUS_UNKNOWN;
-    char identity[IDENTITY_MAX];
-    int length = snprintf (identity, sizeof identity, "%s/%u", role_name (to.role), (unsigned) to.peer);
-    void *router = bus->sockets[0].handle;
-    enum bus_result result = send_frame (router, identity, (size_t) length, ZMQ_SNDMORE);
-    return result == BUS_OK ? send_frame (router, bytes, size, 0) : result;
+    enum bus_result result = send_identity (bus->sockets[0].handle, to);
+    return result == BUS_OK ? send_frame (bus->sockets[0].handle, bytes, size, 0) : result;
+}
+
+/*  Puts one frame of a session on the wire. What the socket does not take the
+    session sends again. */
+static bool send_session_frame (const struct bus *bus, const struct hop *peer,
+                                const struct session_frame *frame)
+{
+    void *socket = bus->sockets[peer->socket].handle;
+    bool router = bus->has_router && peer->socket == 0;
+    if (router && send_identity (socket, peer->address) != BUS_OK)
+        return false;
+    if (!frame->payload)
+        return send_frame (socket, frame->head, frame->head_size, 0) == BUS_OK;
+    return send_frame (socket, frame->head, frame->head_size, ZMQ_SNDMORE) == BUS_OK &&
+           send_frame (socket, frame->payload, frame->payload_size, 0) == BUS_OK;
+}
+
+/*  Keys that were changed on disk come into use. */
+static void renew_keys (struct bus *bus, uint64_t now_ms)
+{
+    if (!bus->options.curve || now_ms < bus->renew_ms)
+        return;
+    bus->renew_ms = now_ms + KEYS_LOOK_MS;
+    for (unsigned i = 0; i < bus->count; i++)
+        if (bus->sockets[i].keys)
+            curve_renew (bus->options.curve, bus->sockets[i].handle);
+}
+
+void bus_work (struct bus *bus, uint64_t now_ms)
+{
+    renew_keys (bus, now_ms);
+    struct session_frame frame;
+    for (unsigned i = 0; i < bus->peer_count; i++)
+        while (session_next (bus->peers[i].session, now_ms, &frame))
+            if (!send_session_frame (bus, &bus->peers[i], &frame))
+                break;
+}
+
+uint64_t bus_due (const struct bus *bus)
+{
+    uint64_t due = UINT64_MAX;
+    for (unsigned i = 0; i < bus->peer_count; i++) {
+        uint64_t own = session_due (bus->peers[i].session);
+        due = own < due ? own : due;
+    }
+    return due;
+}
+
+uint32_t bus_unacknowledged (const struct bus *bus, struct address peer)
+{
+    for (unsigned i = 0; i < bus->peer_count; i++)
+        if (bus->peers[i].address.role == peer.role && bus->peers[i].address.peer == peer.peer)
+            return session_unacknowledged (bus->peers[i].session);
+    return 0;
 }
 
 /*  ---- receiving ---------------------------------------------------------- */
@@ -153,12 +326,10 @@ enum bus_result bus_send (struct bus *bus, struct address to, const void *bytes,
 /*  Who a DEALER says it is, "role/number"; false for a stranger. */
 static bool read_identity (zmq_msg_t *frame, struct address *from)
 {
-    static const enum role callers[] = { ROLE_INGEST, ROLE_DECISION, ROLE_USERMETA_CLIENT,
-                                         ROLE_CURRENCY_CLIENT, ROLE_STATS };
     const char *bytes = zmq_msg_data (frame);
     size_t size = zmq_msg_size (frame);
-    for (size_t i = 0; i < sizeof callers / sizeof *callers; i++) {
-        const char *name = role_name (callers[i]);
+    for (enum role role = ROLE_INGEST; role <= ROLE_STATS; role++) {
+        const char *name = role_name (role);
         size_t length = strlen (name);
         if (size < length + 2 || size > length + 4 || memcmp (bytes, name, length) != 0 ||
             bytes[length] != '/')
@@ -169,77 +340,162 @@ static bool read_identity (zmq_msg_t *frame, struct address *from)
                 return false;
             peer = peer * 10 + (unsigned) (bytes[at] - '0');
         }
-        *from = (struct address){ callers[i], (uint16_t) peer };
+        *from = (struct address){ role, (uint16_t) peer };
         return true;
     }
     return false;
 }
 
-static bool receive_frame (struct bus *bus, void *socket)
+/*  Whether who speaks may speak to us, and with keys is who it says it is. */
+static bool may_call (const struct bus *bus, const struct address *from, zmq_msg_t *frame)
 {
-    while (zmq_msg_recv (&bus->received, socket, ZMQ_DONTWAIT) < 0)
+    if (!(bus->options.callers & 1u << from->role))
+        return false;
+    if (!bus->sockets[0].keys)
+        return true;
+    const char *proven = zmq_msg_gets (frame, "User-Id");
+    return proven && strcmp (proven, role_name (from->role)) == 0;
+}
+
+static bool receive_frame (zmq_msg_t *frame, void *socket)
+{
+    while (zmq_msg_recv (frame, socket, ZMQ_DONTWAIT) < 0)
         if (errno != EINTR)
             return false;
     return true;
 }
 
-/*  Drops a message of a stranger, or with more or fewer frames than it should
-    have: what is left of it. */
-static void drop_rest (struct bus *bus, void *socket)
+/*  Drops what is left of a message that makes no sense. */
+static enum bus_input drop_rest (zmq_msg_t *frame, void *socket)
 {
-    bus->dropped++;
-    while (zmq_msg_more (&bus->received) && receive_frame (bus, socket))
+    while (zmq_msg_more (frame) && receive_frame (frame, socket))
         continue;
+    return BUS_RUBBISH;
 }
 
-static bool receive_from (struct bus *bus, const struct socket *socket, struct address *from)
+/*  Takes a frame of a session: bus->head, and bus->received when it has a
+    payload. */
+static enum bus_input take_session_frame (struct bus *bus, unsigned socket, uint64_t now_ms, bool held,
+                                          bool payload, struct bus_received *received)
 {
-    if (!receive_frame (bus, socket->handle))
-        return false;
-    *from = socket->peer;
-    if (socket->peer.role == ROLE_SHELL) {
-        bool known = read_identity (&bus->received, from);
-        if (!known || !zmq_msg_more (&bus->received)) {
-            drop_rest (bus, socket->handle);
-            return false;
-        }
-        if (!receive_frame (bus, socket->handle))
-            return false;
+    struct hop *peer = peer_find (bus, received->from);
+    if (!peer)
+        peer = peer_add (bus, received->from, socket, false);
+    if (!peer)
+        return BUS_RUBBISH;
+    session_hold (peer->session, held);
+    received->bytes = payload ? zmq_msg_data (&bus->received) : NULL;
+    received->size = payload ? zmq_msg_size (&bus->received) : 0;
+    switch (session_receive (peer->session, now_ms, zmq_msg_data (&bus->head), zmq_msg_size (&bus->head),
+                             received->bytes, received->size)) {
+    case SESSION_DELIVER:
+        return BUS_MESSAGE;
+    case SESSION_CAME:
+        received->state = PEER_UP;
+        return BUS_PEER;
+    case SESSION_RESTARTED:
+        received->state = PEER_RESTARTED;
+        return BUS_PEER;
+    case SESSION_NO:
+        received->bytes = session_reason (peer->session);
+        received->size = strlen (received->bytes);
+        return BUS_REFUSED;
+    case SESSION_RUBBISH:
+        return BUS_RUBBISH;
+    case SESSION_NOTHING:
+        break;
     }
-    if (!zmq_msg_more (&bus->received))
-        return true;
-    drop_rest (bus, socket->handle);
-    return false;
+    return BUS_NOTHING;
 }
 
-uint64_t bus_take_dropped (struct bus *bus)
+/*  What stands behind the identity, or all there is on a DEALER. */
+static enum bus_input receive_body (struct bus *bus, unsigned index, uint64_t now_ms, bool held,
+                                    struct bus_received *received)
 {
-    uint64_t dropped = bus->dropped;
-    bus->dropped = 0;
-    return dropped;
+    const struct socket *socket = &bus->sockets[index];
+    if (!socket->remote) {
+        if (!receive_frame (&bus->received, socket->handle))
+            return BUS_NOTHING;
+        if (zmq_msg_more (&bus->received))
+            return drop_rest (&bus->received, socket->handle);
+        received->bytes = zmq_msg_data (&bus->received);
+        received->size = zmq_msg_size (&bus->received);
+        return BUS_MESSAGE;
+    }
+    if (!receive_frame (&bus->head, socket->handle))
+        return BUS_NOTHING;
+    bool payload = zmq_msg_more (&bus->head);
+    if (payload && !receive_frame (&bus->received, socket->handle))
+        return BUS_RUBBISH;
+    if (payload && zmq_msg_more (&bus->received))
+        return drop_rest (&bus->received, socket->handle);
+    return take_session_frame (bus, index, now_ms, held, payload, received);
 }
 
-bool bus_receive (struct bus *bus, struct address *from, const void **bytes, size_t *size)
+/*  One message of a socket; *empty when there was none at all. */
+static enum bus_input receive_from (struct bus *bus, unsigned index, uint64_t now_ms, bool held,
+                                    struct bus_received *received, bool *empty)
 {
-    for (unsigned tried = 0; tried < bus->count; tried++) {
-        const struct socket *socket = &bus->sockets[bus->turn];
-        bus->turn = (bus->turn + 1) % bus->count;
-        if (!receive_from (bus, socket, from))
+    const struct socket *socket = &bus->sockets[index];
+    received->from = socket->peer;
+    *empty = false;
+    if (socket->peer.role != ROLE_SHELL) {
+        enum bus_input input = receive_body (bus, index, now_ms, held, received);
+        *empty = input == BUS_NOTHING && errno == EAGAIN;
+        return input;
+    }
+    if (!receive_frame (&bus->received, socket->handle)) {
+        *empty = true;
+        return BUS_NOTHING;
+    }
+    bool known = read_identity (&bus->received, &received->from);
+    if (!known || !zmq_msg_more (&bus->received) || !may_call (bus, &received->from, &bus->received))
+        return drop_rest (&bus->received, socket->handle);
+    return receive_body (bus, index, now_ms, held, received);
+}
+
+/*  Whether somebody has just become silent. */
+static bool find_lost (struct bus *bus, uint64_t now_ms, struct bus_received *received)
+{
+    for (unsigned i = 0; i < bus->peer_count; i++) {
+        if (!session_expire (bus->peers[i].session, now_ms))
             continue;
-        *bytes = zmq_msg_data (&bus->received);
-        *size = zmq_msg_size (&bus->received);
+        received->from = bus->peers[i].address;
+        received->state = PEER_LOST;
         return true;
     }
     return false;
 }
 
-void bus_wait (struct bus *bus, const int *descriptors, unsigned count, long timeout_ms)
+enum bus_input bus_receive (struct bus *bus, uint64_t now_ms, bool held, struct bus_received *received)
+{
+    *received = (struct bus_received){ .bytes = NULL };
+    if (find_lost (bus, now_ms, received))
+        return BUS_PEER;
+    unsigned idle = 0;
+    for (unsigned tried = 0; idle < bus->count && tried < FRAMES_A_CALL_MAX; tried++) {
+        unsigned index = bus->turn;
+        bool empty = true;
+        bus->turn = (bus->turn + 1) % bus->count;
+        errno = 0;
+        if (!held || bus->sockets[index].remote) {
+            enum bus_input input = receive_from (bus, index, now_ms, held, received, &empty);
+            if (input != BUS_NOTHING)
+                return input;
+        }
+        idle = empty ? idle + 1 : 0;
+    }
+    return BUS_NOTHING;
+}
+
+void bus_wait (struct bus *bus, const int *descriptors, unsigned count, long timeout_ms, bool held)
 {
     zmq_pollitem_t items[SOCKETS_MAX + BUS_WATCH_MAX];
     unsigned used = 0;
     assert (count <= BUS_WATCH_MAX);
     for (unsigned i = 0; i < bus->count; i++)
-        items[used++] = (zmq_pollitem_t){ .socket = bus->sockets[i].handle, .events = ZMQ_POLLIN };
+        if (!held || bus->sockets[i].remote)
+            items[used++] = (zmq_pollitem_t){ .socket = bus->sockets[i].handle, .events = ZMQ_POLLIN };
     for (unsigned i = 0; i < count; i++)
         items[used++] = (zmq_pollitem_t){ .fd = descriptors[i], .events = ZMQ_POLLIN };
     zmq_poll (items, (int) used, timeout_ms);

@@ -37,10 +37,22 @@ struct service_numbers {
     char reason[REASON_SIZE_MAX + 1];
 };
 
+/*  An actor beyond the process, as one of ours sees it. Under the lock. */
+struct peer_numbers {
+    enum role role;
+    struct address peer;
+    bool needed;
+    enum peer_state state;
+    char reason[REASON_SIZE_MAX + 1];
+};
+
 struct monitor {
     pthread_mutex_t lock;
+    struct peer_numbers peers[MONITOR_PEERS_MAX];
+    unsigned peer_count;
     atomic_bool draining;
     atomic_uint_fast64_t counters[COUNTERS];
+    atomic_uint_fast64_t refused[REFUSAL_COUNT];
     struct actor_numbers actors[MONITOR_ROLES];
     struct service_numbers services[MONITOR_SERVICES];
     time_t started;
@@ -120,6 +132,50 @@ void monitor_health (struct monitor *monitor, enum service service, enum service
     pthread_mutex_unlock (&monitor->lock);
 }
 
+/*  The row of a peer, made when it is not there; NULL when there are too many.
+    Under the lock. */
+static struct peer_numbers *peer_row (struct monitor *monitor, enum role role, struct address peer)
+{
+    for (unsigned i = 0; i < monitor->peer_count; i++) {
+        struct peer_numbers *row = &monitor->peers[i];
+        if (row->role == role && row->peer.role == peer.role && row->peer.peer == peer.peer)
+            return row;
+    }
+    if (monitor->peer_count == MONITOR_PEERS_MAX)
+        return NULL;
+    struct peer_numbers *row = &monitor->peers[monitor->peer_count++];
+    *row = (struct peer_numbers){ .role = role, .peer = peer };
+    return row;
+}
+
+void monitor_expect_peer (struct monitor *monitor, enum role role, struct address peer)
+{
+    pthread_mutex_lock (&monitor->lock);
+    struct peer_numbers *row = peer_row (monitor, role, peer);
+    if (row)
+        row->needed = true;
+    pthread_mutex_unlock (&monitor->lock);
+}
+
+void monitor_peer (struct monitor *monitor, enum role role, struct address peer, enum peer_state state,
+                   struct text reason)
+{
+    struct builder builder;
+    pthread_mutex_lock (&monitor->lock);
+    struct peer_numbers *row = peer_row (monitor, role, peer);
+    if (row) {
+        row->state = state == PEER_RESTARTED ? PEER_UP : state;
+        builder_init (&builder, row->reason, sizeof row->reason);
+        builder_printable (&builder, reason, REASON_SIZE_MAX - 8);
+    }
+    pthread_mutex_unlock (&monitor->lock);
+}
+
+void monitor_refused (struct monitor *monitor, enum refusal refusal, uint64_t amount)
+{
+    add (&monitor->refused[refusal], amount);
+}
+
 void monitor_drain (struct monitor *monitor)
 {
     atomic_store (&monitor->draining, true);
@@ -131,6 +187,9 @@ bool monitor_ready (struct monitor *monitor)
     pthread_mutex_lock (&monitor->lock);
     for (unsigned i = 0; i < MONITOR_SERVICES; i++)
         if (atomic_load (&monitor->services[i].expected) && monitor->services[i].state != SERVICE_UP)
+            ready = false;
+    for (unsigned i = 0; i < monitor->peer_count; i++)
+        if (monitor->peers[i].needed && monitor->peers[i].state != PEER_UP)
             ready = false;
     pthread_mutex_unlock (&monitor->lock);
     return ready;
@@ -166,6 +225,26 @@ static void say_json_string (struct page *page, const char *string)
     say (page, "\"");
 }
 
+/*  The actors beyond the process, if there are any. Under the lock. */
+static void say_peers (struct page *page, const struct monitor *monitor)
+{
+    if (!monitor->peer_count)
+        return;
+    say (page, ",\"peers\":[");
+    for (unsigned i = 0; i < monitor->peer_count; i++) {
+        const struct peer_numbers *row = &monitor->peers[i];
+        say (page, "%s{\"of\":\"%s\",\"peer\":\"%s/%u\",\"state\":\"%s\"", i ? "," : "",
+             role_name (row->role), role_name (row->peer.role), (unsigned) row->peer.peer,
+             peer_state_name (row->state));
+        if (row->reason[0]) {
+            say (page, ",\"reason\":");
+            say_json_string (page, row->reason);
+        }
+        say (page, "}");
+    }
+    say (page, "]");
+}
+
 size_t monitor_ready_page (struct monitor *monitor, char *text, size_t capacity)
 {
     struct page page = { text, 0, capacity };
@@ -186,8 +265,10 @@ size_t monitor_ready_page (struct monitor *monitor, char *text, size_t capacity)
         say (&page, "}");
         comma = ",";
     }
+    say (&page, "}");
+    say_peers (&page, monitor);
     pthread_mutex_unlock (&monitor->lock);
-    say (&page, "}}\n");
+    say (&page, "}\n");
     return page.size;
 }
 
@@ -261,6 +342,14 @@ static void say_messages (struct page *page, struct monitor *monitor)
     }
 }
 
+static void say_refused (struct page *page, struct monitor *monitor)
+{
+    say_head (page, "refused_total", "counter", "Connections that were not let in, by reason.");
+    for (enum refusal refusal = 0; refusal < (enum refusal) REFUSAL_COUNT; refusal++)
+        say (page, "guerdon_refused_total{reason=\"%s\"} %" PRIu64 "\n", refusal_name (refusal),
+             read_number (&monitor->refused[refusal]));
+}
+
 static void say_http (struct page *page, struct monitor *monitor)
 {
     say_head (page, "http_requests_total", "counter", "Finished HTTP requests by service and result.");
@@ -314,6 +403,7 @@ size_t monitor_metrics_page (struct monitor *monitor, char *text, size_t capacit
     say_counters (&page, monitor);
     say_gauges (&page, monitor);
     say_messages (&page, monitor);
+    say_refused (&page, monitor);
     say_http (&page, monitor);
     say_services (&page, monitor);
     say_head (&page, "ready", "gauge", "1 when the process can do its work.");

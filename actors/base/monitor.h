@@ -6,9 +6,10 @@
 #ifndef GUERDON_MONITOR_H
 #define GUERDON_MONITOR_H
 
+#include "actors/base/refusals.h"
 #include "proto/message.h"
 
-enum { MONITOR_ROLES = ROLE_STATS + 1, MONITOR_SERVICES = SERVICE_CURRENCY + 1 };
+enum { MONITOR_ROLES = ROLE_STATS + 1, MONITOR_SERVICES = SERVICE_CURRENCY + 1, MONITOR_PEERS_MAX = 64 };
 
 struct monitor;
 
@@ -37,6 +38,16 @@ void monitor_http (struct monitor *monitor, enum service service, enum http_outc
 /*  What is known of a service now; `reason` may be empty. */
 void monitor_health (struct monitor *monitor, enum service service, enum service_state state,
                      struct text reason);
+
+/*  What is known of an actor beyond the process that `role` talks to: it is one
+    that is needed (until it is there the process is not ready), or it came or
+    went. `reason` says why it cannot be worked with, empty otherwise. */
+void monitor_expect_peer (struct monitor *monitor, enum role role, struct address peer);
+void monitor_peer (struct monitor *monitor, enum role role, struct address peer, enum peer_state state,
+                   struct text reason);
+
+/*  Connections that were not let in. */
+void monitor_refused (struct monitor *monitor, enum refusal refusal, uint64_t amount);
 
 /*  From now on the process is not ready any more. */
 void monitor_drain (struct monitor *monitor);

@@ -2,6 +2,7 @@
 
 #include "actors/base/outbox.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,7 @@ struct outbox {
     struct parcel *parcels; /* in the order they were begun */
     size_t count;
     size_t capacity;  /* of them, those behind `count` keep their bytes */
+    size_t sent;      /* of them, by a flush that was cut short */
     size_t open_from; /* older ones take no more items */
     uint8_t frame[MESSAGE_SIZE_MAX];
 };
@@ -125,22 +127,34 @@ bool outbox_put (struct outbox *outbox, struct address to, const struct message 
     return false;
 }
 
-void outbox_flush (struct outbox *outbox,
-                   void (*send) (void *context, struct address to, const void *bytes, size_t size),
+/*  Sends one parcel as a frame. */
+static bool parcel_send (struct outbox *outbox, const struct parcel *parcel,
+                         bool (*send) (void *context, struct address to, const void *bytes, size_t size),
+                         void *context)
+{
+    if (!parcel->count)
+        return send (context, parcel->to, parcel->bytes, parcel->size);
+    struct packer packer;
+    struct raw items = { parcel->bytes, (uint32_t) parcel->size };
+    packer_init (&packer, outbox->frame, sizeof outbox->frame);
+    enum encode_result result = encode_batch (&packer, parcel->id, parcel->trace, items, parcel->count);
+    assert (result == ENCODE_OK); /* items are bounded well below a frame */
+    return send (context, parcel->to, packer.data, packer.size);
+}
+
+bool outbox_flush (struct outbox *outbox,
+                   bool (*send) (void *context, struct address to, const void *bytes, size_t size),
                    void *context)
 {
-    for (size_t i = 0; i < outbox->count; i++) {
-        const struct parcel *parcel = &outbox->parcels[i];
-        if (!parcel->count) {
-            send (context, parcel->to, parcel->bytes, parcel->size);
-            continue;
+    while (outbox->sent < outbox->count) {
+        if (!parcel_send (outbox, &outbox->parcels[outbox->sent], send, context)) {
+            outbox->open_from = outbox->count; /* nothing joins what is on its way */
+            return false;
         }
-        struct packer packer;
-        struct raw items = { parcel->bytes, (uint32_t) parcel->size };
-        packer_init (&packer, outbox->frame, sizeof outbox->frame);
-        if (encode_batch (&packer, parcel->id, parcel->trace, items, parcel->count) == ENCODE_OK)
-            send (context, parcel->to, packer.data, packer.size);
+        outbox->sent++;
     }
+    outbox->sent = 0;
     outbox->count = 0;
     outbox->open_from = 0;
+    return true;
 }

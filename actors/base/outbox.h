@@ -22,10 +22,11 @@ void outbox_destroy (struct outbox **outbox);
     language, or there is no memory: nothing was taken. */
 bool outbox_put (struct outbox *outbox, struct address to, const struct message *message);
 
-/*  Hands every frame to `send`, in the order in which they were begun, and is
-    empty then. */
-void outbox_flush (struct outbox *outbox,
-                   void (*send) (void *context, struct address to, const void *bytes, size_t size),
+/*  Hands every frame to `send`, in the order in which they were begun, until it
+    returns false for one: that one and those behind it stay for the next flush.
+    True when the outbox is empty. */
+bool outbox_flush (struct outbox *outbox,
+                   bool (*send) (void *context, struct address to, const void *bytes, size_t size),
                    void *context);
 
 #endif

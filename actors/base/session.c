@@ -46,6 +46,7 @@ struct head {
 };
 
 struct session {
+    bool held; /* nothing is delivered */
     struct session_options options;
     enum session_state state;
 
@@ -433,6 +434,8 @@ static enum session_input receive_refused (struct session *self, uint64_t now_ms
 
 static enum session_input receive_payload (struct session *self, uint64_t sequence)
 {
+    if (self->held)
+        return SESSION_NOTHING;
     self->owes_answer = true;
     if (sequence != self->delivered + 1)
         return SESSION_NOTHING;
@@ -658,4 +661,9 @@ const char *session_reason (const struct session *session)
 uint32_t session_unacknowledged (const struct session *session)
 {
     return session->kept_count;
+}
+
+void session_hold (struct session *session, bool held)
+{
+    session->held = held;
 }

@@ -86,6 +86,10 @@ enum session_input {
 enum session_input session_receive (struct session *session, uint64_t now_ms, const void *head,
                                     size_t head_size, const void *payload, size_t payload_size);
 
+/*  While held, payloads that arrive are neither delivered nor acknowledged: the
+    other end will send them again. */
+void session_hold (struct session *session, bool held);
+
 /*  Lets time pass; true once each time the other end has become lost. To be
     called after what arrived was handed in: then a pause of our own is not
     taken for silence. */

@@ -4,7 +4,6 @@
 
 #include <assert.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -25,7 +24,9 @@ enum {
     TURN_FRAMES_MAX = 256, /* frames of one turn, before what they cause goes out */
     COMMIT_RETRY_MS = 100,
     DATAGRAM_RETRY_MS = 10000,
-    RUBBISH_LOG_MS = 60000, /* at most one line about rubbish a minute */
+    DRAINED_WAIT_MS = 500,     /* for the last words to arrive, from when there is nothing more to say */
+    COUNTS_UNDER_WAY_MAX = 64, /* messages of counts that stats has not acknowledged */
+    RUBBISH_LOG_MS = 60000,    /* at most one line about rubbish a minute */
     STACK_SIZE = 512 * 1024
 };
 
@@ -48,7 +49,9 @@ struct shell {
     struct moment now;
     bool busy;        /* something was handed over this turn */
     bool uncommitted; /* the journal refused; the turn is held */
+    bool blocked;     /* a hop is full; what is left of the turn is held */
     bool drained;     /* the core said so; to be told once this turn is out */
+    uint64_t drained_ms;
     uint64_t retry_commit_ms;
 
     int datagram; /* socket, or -1 */
@@ -146,6 +149,7 @@ static void put_local (struct shell *self, const struct message *message)
         break;
     case MESSAGE_DRAINED:
         self->drained = true;
+        self->drained_ms = self->now.steady_ms;
         break;
     default:
         log_say (self->name, LOG_FATAL, "bug: the core put a message %d that no shell takes",
@@ -242,13 +246,48 @@ static void hand_over_frame (struct shell *self, struct address from, const void
     }
 }
 
-static void hand_over_frames (struct shell *self)
+static void hand_over_peer (struct shell *self, const struct bus_received *received)
 {
-    struct address from;
-    const void *bytes;
-    size_t size;
-    for (unsigned i = 0; i < TURN_FRAMES_MAX && bus_receive (self->bus, &from, &bytes, &size); i++)
-        hand_over_frame (self, from, bytes, size);
+    struct message message = { .id = MESSAGE_PEER, .from = received->from };
+    message.peer.state = received->state;
+    log_say (self->name, received->state == PEER_LOST ? LOG_WARN : LOG_INFO, "%s/%u: %s",
+             role_name (received->from.role), (unsigned) received->from.peer,
+             peer_state_name (received->state));
+    monitor_peer (self->options.monitor, self->options.spec->role, received->from, received->state, NO_TEXT);
+    hand_over (self, &message);
+}
+
+static void on_refused (struct shell *self, const struct bus_received *received)
+{
+    struct text reason = { received->bytes, (uint32_t) received->size };
+    log_say (self->name, LOG_ERROR, "%s/%u cannot work with us: %.*s", role_name (received->from.role),
+             (unsigned) received->from.peer, (int) reason.size, reason.data);
+    monitor_peer (self->options.monitor, self->options.spec->role, received->from, PEER_LOST, reason);
+}
+
+/*  Everything that waits on the bus. While a turn is held, what comes is left to
+    be sent again, and peers that come or go are told when it is over. */
+static void hand_over_frames (struct shell *self, bool held)
+{
+    struct bus_received received;
+    for (unsigned i = 0; i < TURN_FRAMES_MAX; i++) {
+        switch (bus_receive (self->bus, self->now.steady_ms, held, &received)) {
+        case BUS_NOTHING:
+            return;
+        case BUS_MESSAGE:
+            hand_over_frame (self, received.from, received.bytes, received.size);
+            break;
+        case BUS_PEER:
+            hand_over_peer (self, &received);
+            break;
+        case BUS_REFUSED:
+            on_refused (self, &received);
+            break;
+        case BUS_RUBBISH:
+            drop (self, received.from, DECODE_RUBBISH);
+            break;
+        }
+    }
 }
 
 static void hand_over_orders (struct shell *self)
@@ -266,26 +305,28 @@ static void hand_over_orders (struct shell *self)
 
 /*  ---- output ------------------------------------------------------------- */
 
-static void send_frame (void *context, struct address to, const void *bytes, size_t size)
+/*  False when the hop is full: its other end is gone or slow, and the turn is
+    held until there is room. */
+static bool send_frame (void *context, struct address to, const void *bytes, size_t size)
 {
     struct shell *self = context;
     enum bus_result result = bus_send (self->bus, to, bytes, size);
+    if (result == BUS_FULL)
+        return false;
     self->frames_out++;
-    if (result == BUS_FULL) {
-        /*  Nobody sends beyond credit, so the high-water mark cannot be
-            reached; going on would lose a message without anybody knowing. */
-        log_say (self->name, LOG_FATAL, "bug: the bus to %s is full", role_name (to.role));
-        abort ();
-    }
     if (result == BUS_UNKNOWN)
         log_say (self->name, LOG_WARN, "nobody at %s/%u takes messages", role_name (to.role),
                  (unsigned) to.peer);
+    return true;
 }
 
 /*  Counts are no requests, and nothing waits for them: they are sent last, and
     kept for the next turn when stats does not keep up. */
 static void send_counts (struct shell *self)
 {
+    const struct address stats = { ROLE_STATS, 0 };
+    if (bus_unacknowledged (self->bus, stats) >= COUNTS_UNDER_WAY_MAX)
+        return;
     for (enum counter counter = 0; counter < (enum counter) COUNTERS; counter++) {
         if (!self->counts[counter])
             continue;
@@ -297,7 +338,7 @@ static void send_counts (struct shell *self)
         packer_init (&packer, memory, sizeof memory);
         if (encode_message (&packer, &count) != ENCODE_OK)
             continue;
-        if (bus_send (self->bus, (struct address){ ROLE_STATS, 0 }, packer.data, packer.size) != BUS_OK)
+        if (bus_send (self->bus, stats, packer.data, packer.size) != BUS_OK)
             return;
         self->frames_out++;
         self->counts[counter] = 0;
@@ -326,19 +367,34 @@ static void report_messages (struct shell *self)
     self->dropped = 0;
 }
 
+/*  Whether everything that was said has arrived. */
+static bool all_said (const struct shell *self)
+{
+    for (unsigned i = 0; i < self->options.bus.link_count; i++)
+        if (bus_unacknowledged (self->bus, self->options.bus.links[i].peer))
+            return false;
+    return true;
+}
+
 /*  DRAINED is told last: whoever waits for it may end the process, and with it
     what is not yet out. */
+static void tell_drained (struct shell *self)
+{
+    bool waited = self->now.steady_ms >= self->drained_ms + DRAINED_WAIT_MS;
+    if (!self->drained || self->blocked || (!all_said (self) && !waited))
+        return;
+    self->drained = false;
+    self->options.notify (self->options.notify_context, self->options.spec->role,
+                          &(struct message){ .id = MESSAGE_DRAINED });
+}
+
 static void let_out (struct shell *self)
 {
-    outbox_flush (self->outbox, send_frame, self);
+    self->blocked = !outbox_flush (self->outbox, send_frame, self);
     send_counts (self);
-    if (self->http)
+    if (self->http && !self->blocked)
         http_client_start (self->http);
     report_messages (self);
-    if (self->drained)
-        self->options.notify (self->options.notify_context, self->options.spec->role,
-                              &(struct message){ .id = MESSAGE_DRAINED });
-    self->drained = false;
 }
 
 /*  ---- the loop ----------------------------------------------------------- */
@@ -360,41 +416,74 @@ static long wait_ms (const struct shell *self)
     return timeout_ms;
 }
 
-/*  Waits for something to do. While a turn is held back nothing new is taken, so
-    nothing that arrives may end the wait: it would arrive again at once. */
+/*  True while nothing new may be taken: what was asked for is not out yet. */
+static bool is_held (const struct shell *self)
+{
+    return self->uncommitted || self->blocked;
+}
+
+static long bus_wait_ms (const struct shell *self)
+{
+    uint64_t due = bus_due (self->bus);
+    if (due == UINT64_MAX)
+        return -1;
+    return due > self->now.steady_ms ? (long) (due - self->now.steady_ms) : 0;
+}
+
+/*  Waits for something to do. While a turn is held nothing new is taken, so
+    nothing that arrives may end the wait, but what keeps hops alive. */
 static void wait_for_work (struct shell *self)
 {
     int descriptors[2] = { self->order_fd, self->http ? http_client_fd (self->http) : -1 };
+    bool held = is_held (self);
+    long timeout_ms = bus_wait_ms (self);
     if (self->uncommitted)
-        poll (NULL, 0,
-              self->retry_commit_ms > self->now.steady_ms
-                  ? (int) (self->retry_commit_ms - self->now.steady_ms)
-                  : 0);
-    else
-        bus_wait (self->bus, descriptors, self->http ? 2 : 1, wait_ms (self));
+        timeout_ms = sooner (timeout_ms, self->retry_commit_ms > self->now.steady_ms
+                                             ? (long) (self->retry_commit_ms - self->now.steady_ms)
+                                             : 0);
+    else if (!held)
+        timeout_ms = sooner (timeout_ms, wait_ms (self));
+    unsigned count = held ? 0 : self->http ? 2 : 1;
+    bus_wait (self->bus, descriptors, count, timeout_ms, held);
+}
+
+/*  Goes on with a turn that was held, as far as it can. */
+static void resume (struct shell *self)
+{
+    hand_over_frames (self, true);
+    if (self->uncommitted && self->now.steady_ms < self->retry_commit_ms)
+        return;
+    if (!self->uncommitted || commit (self))
+        let_out (self);
+}
+
+/*  Takes everything that came, and lets out what it caused. */
+static void take (struct shell *self)
+{
+    self->busy = false;
+    hand_over_orders (self);
+    hand_over_timers (self);
+    if (self->http)
+        http_client_work (self->http);
+    hand_over_frames (self, false);
+    if (!self->busy) {
+        report_messages (self);
+        return;
+    }
+    hand_over_plain (self, MESSAGE_TURN);
+    if (commit (self))
+        let_out (self);
 }
 
 static void turn (struct shell *self)
 {
     self->now = read_clocks ();
-    if (!self->uncommitted) {
-        self->busy = false;
-        hand_over_orders (self);
-        hand_over_timers (self);
-        if (self->http)
-            http_client_work (self->http);
-        hand_over_frames (self);
-        self->dropped += bus_take_dropped (self->bus);
-        if (!self->busy) {
-            report_messages (self);
-            return;
-        }
-        hand_over_plain (self, MESSAGE_TURN);
-    } else if (self->now.steady_ms < self->retry_commit_ms) {
-        return;
-    }
-    if (commit (self))
-        let_out (self);
+    if (is_held (self))
+        resume (self);
+    else
+        take (self);
+    bus_work (self->bus, self->now.steady_ms);
+    tell_drained (self);
 }
 
 static void *run (void *argument)
@@ -405,6 +494,8 @@ static void *run (void *argument)
     hand_over_plain (self, MESSAGE_TURN);
     if (commit (self))
         let_out (self);
+    bus_work (self->bus, self->now.steady_ms);
+    tell_drained (self);
     while (atomic_load (&self->order) != ORDER_STOP) {
         self->now = read_clocks ();
         wait_for_work (self);

@@ -12,7 +12,7 @@
 #include "proto/raw.h"
 #include "proto/text.h"
 
-enum { INGESTS_MAX = 64, NONE = -1 };
+enum { INGESTS_MAX = 64, WORKERS_MAX = 16, NONE = -1 };
 
 /*  Where a player's first event stands. */
 enum stage { STAGE_READING, STAGE_MARKING, STAGE_GIVING };
@@ -24,7 +24,8 @@ struct pending {
     uint64_t position;
     uint64_t trace;
     struct address ingest;
-    int32_t next; /* the same player's next event, or the next free one */
+    int32_t position_next; /* in its hash bucket of positions */
+    int32_t next;          /* the same player's next event, or the next free one */
 };
 
 /*  Somebody with at least one event that is not settled. */
@@ -49,8 +50,8 @@ struct decision {
 
     struct address ingests[INGESTS_MAX]; /* who asked for credit */
     unsigned ingest_count;
-    bool usermeta_open;
-    bool currency_open;
+    uint32_t usermeta_open; /* workers that can take work: bit 1 << worker each */
+    uint32_t currency_open;
     bool draining;
     bool drained;
 
@@ -60,7 +61,8 @@ struct decision {
     uint64_t sequence;  /* of requests */
 
     uint32_t bucket_mask;
-    int32_t *buckets;
+    int32_t *buckets;          /* of players */
+    int32_t *position_buckets; /* of events */
     struct pending *events;
     struct player *players;
     int32_t free_event;
@@ -84,7 +86,7 @@ static uint32_t bucket_count (uint32_t capacity)
 static size_t decision_state_size (const struct settings *settings)
 {
     uint32_t capacity = settings->window;
-    return round_up (sizeof (struct decision)) + round_up (bucket_count (capacity) * sizeof (int32_t)) +
+    return round_up (sizeof (struct decision)) + 2 * round_up (bucket_count (capacity) * sizeof (int32_t)) +
            round_up (capacity * sizeof (struct pending)) + round_up (capacity * sizeof (struct player)) +
            users_size (capacity);
 }
@@ -107,13 +109,19 @@ static void decision_init (void *memory, const struct settings *settings)
     uint8_t *at = (uint8_t *) memory + round_up (sizeof *self);
     self->buckets = (int32_t *) (void *) at;
     at += round_up (buckets * sizeof (int32_t));
+    self->position_buckets = (int32_t *) (void *) at;
+    at += round_up (buckets * sizeof (int32_t));
     self->events = (struct pending *) (void *) at;
     at += round_up (capacity * sizeof (struct pending));
     self->players = (struct player *) (void *) at;
     at += round_up (capacity * sizeof (struct player));
     users_init (&self->users, at, capacity);
 
+    /*  Answers to a life before this one must not be taken for answers to this
+        one's requests, so their numbers begin anywhere. */
+    self->sequence = settings->hash_seed >> 24;
     memset (self->buckets, 0xff, buckets * sizeof (int32_t));
+    memset (self->position_buckets, 0xff, buckets * sizeof (int32_t));
     for (uint32_t i = 0; i < capacity; i++) {
         self->events[i].next = i + 1 < capacity ? (int32_t) i + 1 : NONE;
         self->players[i].bucket_next = self->events[i].next;
@@ -167,6 +175,40 @@ static int32_t player_of_request (const struct decision *self, uint64_t request,
     return request && player->request == request && player->stage == stage ? (int32_t) at : NONE;
 }
 
+/*  ---- the store of events ------------------------------------------------ */
+
+static bool same_address (struct address a, struct address b)
+{
+    return a.role == b.role && a.peer == b.peer;
+}
+
+static int32_t *position_bucket (const struct decision *self, uint64_t position)
+{
+    return &self->position_buckets[position * UINT64_C (0x9e3779b97f4a7c15) >> 32 & self->bucket_mask];
+}
+
+/*  Whether an event is being decided already: whoever sent it may have come back
+    without its memory, and have read it again. */
+static bool event_known (const struct decision *self, const struct message *message)
+{
+    int32_t at = *position_bucket (self, message->event.position);
+    while (at != NONE) {
+        const struct pending *event = &self->events[at];
+        if (event->position == message->event.position && same_address (event->ingest, message->from))
+            return true;
+        at = event->position_next;
+    }
+    return false;
+}
+
+static void event_unlink (struct decision *self, int32_t at)
+{
+    int32_t *link = position_bucket (self, self->events[at].position);
+    while (*link != at)
+        link = &self->events[*link].position_next;
+    *link = self->events[at].position_next;
+}
+
 static void event_append (struct decision *self, int32_t player_at, const struct message *message)
 {
     int32_t at = self->free_event;
@@ -176,6 +218,8 @@ static void event_append (struct decision *self, int32_t player_at, const struct
     *event = (struct pending){
         .position = message->event.position, .trace = message->trace, .ingest = message->from, .next = NONE
     };
+    event->position_next = *position_bucket (self, event->position);
+    *position_bucket (self, event->position) = at;
     if (player->last == NONE)
         player->first = at;
     else
@@ -225,6 +269,14 @@ static void player_stage (struct decision *self, int32_t at, enum stage stage, c
     player->request = next_request (self, at);
 }
 
+/*  Which worker a player's requests go to. */
+static struct address worker_of (const struct decision *self, int32_t at, enum role role)
+{
+    uint16_t count =
+        role == ROLE_USERMETA_CLIENT ? self->settings->usermeta_clients : self->settings->currency_clients;
+    return (struct address){ role, count > 1 ? (uint16_t) (self->players[at].hash % count) : 0 };
+}
+
 static void ask_read (struct decision *self, int32_t at, const struct effects *effects)
 {
     player_stage (self, at, STAGE_READING, effects);
@@ -232,7 +284,7 @@ static void ask_read (struct decision *self, int32_t at, const struct effects *e
     read.read_meta.request = self->players[at].request;
     read.read_meta.user = users_get (&self->users, (uint32_t) at);
     read.read_meta.keys = self->keys;
-    put (effects, (struct address){ ROLE_USERMETA_CLIENT, 0 }, &read);
+    put (effects, worker_of (self, at, ROLE_USERMETA_CLIENT), &read);
 }
 
 static void remember (const struct decision *self, int32_t at, enum grant_state state, struct moment now,
@@ -261,7 +313,7 @@ static void ask_mark (struct decision *self, int32_t at, struct moment now, cons
     write.write_meta.user = users_get (&self->users, (uint32_t) at);
     write.write_meta.key = self->marker;
     write.write_meta.value = builder_text (&text);
-    put (effects, (struct address){ ROLE_USERMETA_CLIENT, 0 }, &write);
+    put (effects, worker_of (self, at, ROLE_USERMETA_CLIENT), &write);
 }
 
 static void ask_give (struct decision *self, int32_t at, const struct effects *effects)
@@ -273,7 +325,7 @@ static void ask_give (struct decision *self, int32_t at, const struct effects *e
     give.give.amount = self->settings->reward_amount;
     give.give.currency = text_of (self->settings->reward_currency);
     give.give.reward = self->reward_id;
-    put (effects, (struct address){ ROLE_CURRENCY_CLIENT, 0 }, &give);
+    put (effects, worker_of (self, at, ROLE_CURRENCY_CLIENT), &give);
 }
 
 /*  Settles the player's first event and takes it off. */
@@ -284,6 +336,7 @@ static void settle_first (struct decision *self, int32_t at, enum outcome outcom
     int32_t event_at = player->first;
     struct pending *event = &self->events[event_at];
     settle (effects, event->ingest, event->position, event->trace, outcome);
+    event_unlink (self, event_at);
     player->first = event->next;
     if (player->first == NONE)
         player->last = NONE;
@@ -363,6 +416,8 @@ static void on_event (struct decision *self, const struct message *message, cons
         settle (effects, message->from, event->position, message->trace, verdict.outcome);
         return;
     }
+    if (event_known (self, message))
+        return;
     if (self->free_event == NONE) {
         put_log (effects, LOG_ERROR, (struct about){ message->trace, event->position, NO_TEXT },
                  "dropped: more events than the credit of %" PRIu32, self->capacity);
@@ -471,6 +526,19 @@ static void on_given (struct decision *self, struct moment now, const struct mes
 
 /*  ---- credit, start, drain ----------------------------------------------- */
 
+/*  Whether every worker of a role has opened. */
+static bool all_open (uint32_t open, uint16_t count)
+{
+    uint32_t all = count > 1 ? (1u << count) - 1 : 1;
+    return (open & all) == all;
+}
+
+static bool is_open (const struct decision *self)
+{
+    return all_open (self->usermeta_open, self->settings->usermeta_clients) &&
+           all_open (self->currency_open, self->settings->currency_clients);
+}
+
 static void tell_credit (const struct decision *self, struct address ingest, const struct effects *effects)
 {
     struct message credit = { .id = MESSAGE_CREDIT };
@@ -482,11 +550,6 @@ static void tell_credit_to_all (const struct decision *self, const struct effect
 {
     for (unsigned i = 0; i < self->ingest_count; i++)
         tell_credit (self, self->ingests[i], effects);
-}
-
-static bool same_address (struct address a, struct address b)
-{
-    return a.role == b.role && a.peer == b.peer;
 }
 
 static void on_open (struct decision *self, const struct message *message, const struct effects *effects)
@@ -501,25 +564,61 @@ static void on_open (struct decision *self, const struct message *message, const
     self->ingests[at] = message->from;
     if (at == self->ingest_count)
         self->ingest_count++;
-    if (self->usermeta_open && self->currency_open)
+    if (is_open (self))
         tell_credit (self, message->from, effects);
 }
 
 static void on_opened (struct decision *self, const struct message *message, const struct effects *effects)
 {
-    bool was_open = self->usermeta_open && self->currency_open;
+    bool was_open = is_open (self);
+    if (message->from.peer >= WORKERS_MAX)
+        return;
     if (message->from.role == ROLE_USERMETA_CLIENT)
-        self->usermeta_open = true;
+        self->usermeta_open |= 1u << message->from.peer;
     if (message->from.role == ROLE_CURRENCY_CLIENT)
-        self->currency_open = true;
-    if (!was_open && self->usermeta_open && self->currency_open)
+        self->currency_open |= 1u << message->from.peer;
+    if (!was_open && is_open (self))
         tell_credit_to_all (self, effects);
 }
 
-static void on_start (const struct effects *effects)
+/*  Asks the players' questions again that a worker has forgotten. Reading and
+    marking may be repeated at will; a reward is repeated as after any answer
+    that did not come. */
+static void ask_again (struct decision *self, struct address worker, struct moment now,
+                       const struct effects *effects)
 {
-    put_plain (effects, (struct address){ ROLE_USERMETA_CLIENT, 0 }, MESSAGE_OPEN);
-    put_plain (effects, (struct address){ ROLE_CURRENCY_CLIENT, 0 }, MESSAGE_OPEN);
+    for (uint32_t i = 0; i < self->capacity; i++) {
+        int32_t at = (int32_t) i;
+        const struct player *player = &self->players[i];
+        enum role role = player->stage == STAGE_GIVING ? ROLE_CURRENCY_CLIENT : ROLE_USERMETA_CLIENT;
+        if (!player->request || !same_address (worker_of (self, at, role), worker))
+            continue;
+        if (player->stage == STAGE_READING)
+            ask_read (self, at, effects);
+        else if (player->stage == STAGE_MARKING)
+            ask_mark (self, at, now, effects);
+        else
+            ask_give (self, at, effects);
+    }
+}
+
+/*  A worker beyond the process came back without its memory. */
+static void on_peer (struct decision *self, struct moment now, const struct message *message,
+                     const struct effects *effects)
+{
+    bool client = message->from.role == ROLE_USERMETA_CLIENT || message->from.role == ROLE_CURRENCY_CLIENT;
+    if (!client || message->peer.state != PEER_RESTARTED)
+        return;
+    put_plain (effects, message->from, MESSAGE_OPEN);
+    ask_again (self, message->from, now, effects);
+}
+
+static void on_start (const struct decision *self, const struct effects *effects)
+{
+    for (uint16_t i = 0; i == 0 || i < self->settings->usermeta_clients; i++)
+        put_plain (effects, (struct address){ ROLE_USERMETA_CLIENT, i }, MESSAGE_OPEN);
+    for (uint16_t i = 0; i == 0 || i < self->settings->currency_clients; i++)
+        put_plain (effects, (struct address){ ROLE_CURRENCY_CLIENT, i }, MESSAGE_OPEN);
 }
 
 static void on_drain (struct decision *self, const struct effects *effects)
@@ -546,7 +645,7 @@ static void decision_handle (void *state, struct moment now, const struct messag
     struct decision *self = state;
     switch (message->id) {
     case MESSAGE_START:
-        on_start (effects);
+        on_start (self, effects);
         break;
     case MESSAGE_OPEN:
         on_open (self, message, effects);
@@ -565,6 +664,9 @@ static void decision_handle (void *state, struct moment now, const struct messag
         break;
     case MESSAGE_GIVEN:
         on_given (self, now, message, effects);
+        break;
+    case MESSAGE_PEER:
+        on_peer (self, now, message, effects);
         break;
     case MESSAGE_DRAIN:
         on_drain (self, effects);

@@ -103,6 +103,7 @@ bool flight_settle (struct flight *flight, uint64_t position)
     struct flight_entry *entry = entry_at (flight, index);
     if (entry->position != position || entry->settled)
         return false;
+    flight_wait (flight, entry, false);
     entry->settled = true;
     flight->unsettled--;
     advance (flight);
@@ -146,4 +147,48 @@ bool flight_oldest (const struct flight *flight, uint64_t *seen_ms)
         return true;
     }
     return false;
+}
+
+struct flight_entry *flight_find (const struct flight *flight, uint64_t position)
+{
+    uint32_t index = lower_bound (flight, position);
+    if (index == flight->count)
+        return NULL;
+    struct flight_entry *entry = entry_at (flight, index);
+    return entry->position == position ? entry : NULL;
+}
+
+void flight_wait (struct flight *flight, struct flight_entry *entry, bool waiting)
+{
+    if (entry->waiting == waiting)
+        return;
+    assert (!entry->settled);
+    entry->waiting = waiting;
+    if (waiting)
+        flight->waiting++;
+    else
+        flight->waiting--;
+}
+
+void flight_take_back (struct flight *flight, uint8_t shard)
+{
+    for (uint32_t i = 0; i < flight->count; i++) {
+        struct flight_entry *entry = entry_at (flight, i);
+        if (!entry->settled && entry->shard == shard)
+            flight_wait (flight, entry, true);
+    }
+}
+
+const struct flight_entry *flight_first_waiting (const struct flight *flight, uint32_t shards,
+                                                 uint64_t *below, bool *has_below)
+{
+    for (uint32_t i = 0; flight->waiting && i < flight->count; i++) {
+        const struct flight_entry *entry = entry_at (flight, i);
+        if (!entry->waiting || !(shards & 1u << entry->shard))
+            continue;
+        *has_below = i > 0 || flight->has_ack;
+        *below = i > 0 ? entry_at (flight, i - 1)->position : flight->ack;
+        return entry;
+    }
+    return NULL;
 }

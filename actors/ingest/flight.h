@@ -14,7 +14,9 @@ struct flight_entry {
     uint64_t position;
     uint64_t seen_ms; /* steady time it was read at */
     bool settled;
-    bool gap; /* the id below it may still appear */
+    bool gap;      /* the id below it may still appear */
+    bool waiting;  /* unsettled, and to be handed on when it is read again */
+    uint8_t shard; /* which decision it belongs to; the owner's to set */
 };
 
 struct flight {
@@ -24,6 +26,7 @@ struct flight {
     uint32_t count;
     uint32_t gaps;      /* entries with `gap` */
     uint32_t unsettled; /* entries that are not settled */
+    uint32_t waiting;   /* of them, those that are waiting */
     bool has_ack;       /* false: nothing was ever settled; ack is unknown */
     uint64_t ack;       /* everything up to here is settled */
     uint64_t seen;      /* the highest position ever added */
@@ -49,6 +52,21 @@ void flight_close_gaps (struct flight *flight, uint64_t position, uint64_t seen_
 /*  The lowest event with a gap below it; NULL without one. *below receives the
     id under the gap; false in *has_below when that is unknown. */
 const struct flight_entry *flight_first_gap (const struct flight *flight, uint64_t *below, bool *has_below);
+
+/*  The entry of an event in flight; NULL when it is not. Valid until the next
+    change. */
+struct flight_entry *flight_find (const struct flight *flight, uint64_t position);
+
+/*  Says whether an unsettled event is waiting to be handed on. */
+void flight_wait (struct flight *flight, struct flight_entry *entry, bool waiting);
+
+/*  Lets every unsettled event of a shard wait to be handed on again. */
+void flight_take_back (struct flight *flight, uint8_t shard);
+
+/*  The lowest event that waits for one of these shards (bit 1 << shard each);
+    NULL without one. *below and *has_below as in flight_first_gap. */
+const struct flight_entry *flight_first_waiting (const struct flight *flight, uint32_t shards,
+                                                 uint64_t *below, bool *has_below);
 
 /*  When the oldest event that is not settled was read; false without one. */
 bool flight_oldest (const struct flight *flight, uint64_t *seen_ms);

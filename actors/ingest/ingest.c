@@ -45,6 +45,9 @@ enum { LAST_ACK_WAIT_MS = 250, LAST_ACK_ATTEMPTS_MAX = 3, LAST_ACK_TIMEOUT_MS = 
 /*  Log lines about what is odd in one page. */
 enum { ODD_LINES_MAX = 200 };
 
+/*  Decisions at most. */
+enum { SHARDS_MAX = 16 };
+
 enum timer_id { TIMER_PLAN, TIMER_ACCEPTED, TIMER_LAST_ACK };
 
 enum poll_kind { POLL_MAIN, POLL_AHEAD, POLL_GAP, POLL_KINDS };
@@ -66,13 +69,21 @@ struct poll {
     uint32_t pause_ms; /* after the last early and empty answer */
 };
 
+/*  A decision, which takes the events of some of the players. */
+struct shard {
+    uint32_t credit;    /* 0 until it opens */
+    uint32_t under_way; /* handed on and not settled */
+    bool lost;          /* nothing is heard of it */
+};
+
 struct ingest {
     const struct settings *settings;
     struct flight flight;
     struct poll polls[POLL_KINDS];
     uint64_t channel_hash;
-    uint64_t sequence;   /* of requests */
-    uint32_t credit;     /* decision's; 0 until it opens */
+    uint64_t sequence; /* of requests */
+    struct shard shards[SHARDS_MAX];
+    uint32_t shard_count;
     uint32_t page_limit; /* shrinks when pages are too large */
     bool page_full;      /* the last page was: there is more */
     uint64_t acked;      /* what the service was told; it answered */
@@ -103,6 +114,8 @@ static void ingest_init (void *memory, const struct settings *settings)
     struct ingest *self = memory;
     self->settings = settings;
     self->page_limit = PAGE_EVENTS_MAX;
+    self->shard_count = settings->decisions ? settings->decisions : 1;
+    assert (self->shard_count <= SHARDS_MAX);
     self->channel_hash = text_hash (text_of (settings->events_channel), 0);
     flight_init (&self->flight, (struct flight_entry *) (void *) (self + 1),
                  settings->window + LATE_EVENTS_MAX);
@@ -118,10 +131,25 @@ static uint64_t trace_of (const struct ingest *self, uint64_t position)
     return x ^ (x >> 31);
 }
 
+/*  How many events may be unsettled at once. */
+static uint32_t capacity (const struct ingest *self)
+{
+    uint64_t credit = 0;
+    for (uint32_t i = 0; i < self->shard_count; i++)
+        credit += self->shards[i].lost ? 0 : self->shards[i].credit;
+    return credit < self->settings->window ? (uint32_t) credit : self->settings->window;
+}
+
+/*  Whether a decision takes one more event. */
+static bool has_credit (const struct shard *shard)
+{
+    return !shard->lost && shard->under_way < shard->credit;
+}
+
 /*  How many more events may be read. */
 static uint32_t room (const struct ingest *self)
 {
-    uint32_t window = self->credit < self->settings->window ? self->credit : self->settings->window;
+    uint32_t window = capacity (self);
     return self->flight.count < window ? window - self->flight.count : 0;
 }
 
@@ -242,12 +270,34 @@ static void plan_ahead (struct ingest *self, struct moment now, const struct eff
     poll_start (self, POLL_AHEAD, now, effects);
 }
 
+/*  Decisions that take events: bit 1 << shard each. */
+static uint32_t shards_with_credit (const struct ingest *self)
+{
+    uint32_t shards = 0;
+    for (uint32_t i = 0; i < self->shard_count; i++)
+        if (has_credit (&self->shards[i]))
+            shards |= 1u << i;
+    return shards;
+}
+
+/*  Looks again: below a gap, or, without one, at events that could not be
+    handed on when they were read. */
 static void plan_gap (struct ingest *self, struct moment now, const struct effects *effects)
 {
     struct poll *poll = &self->polls[POLL_GAP];
-    const struct flight_entry *gap = flight_first_gap (&self->flight, &poll->after, &poll->has_after);
-    if (!gap || !poll_idle (self, POLL_GAP, now) || now.steady_ms < gap->seen_ms + PAUSE_MS_MIN)
+    if (!poll_idle (self, POLL_GAP, now))
         return;
+    uint64_t below = 0;
+    bool has_below = false;
+    const struct flight_entry *entry = flight_first_gap (&self->flight, &below, &has_below);
+    if (entry && now.steady_ms < entry->seen_ms + PAUSE_MS_MIN)
+        return;
+    if (!entry)
+        entry = flight_first_waiting (&self->flight, shards_with_credit (self), &below, &has_below);
+    if (!entry)
+        return;
+    poll->after = below;
+    poll->has_after = has_below;
     poll->limit = self->page_limit;
     poll_start (self, POLL_GAP, now, effects);
 }
@@ -312,7 +362,7 @@ static void finish_drain (struct ingest *self, const struct effects *effects)
 static void plan_drain (struct ingest *self, struct moment now, const struct effects *effects)
 {
     struct poll *poll = &self->polls[POLL_MAIN];
-    if (self->drained || self->flight.unsettled)
+    if (self->drained || self->flight.unsettled > self->flight.waiting)
         return;
     if (!self->flight.has_ack || self->flight.ack == self->acked) {
         finish_drain (self, effects);
@@ -339,7 +389,7 @@ static void plan (struct ingest *self, struct moment now, const struct effects *
 {
     if (self->draining) {
         plan_drain (self, now, effects);
-    } else if (self->credit) {
+    } else if (capacity (self)) {
         plan_main (self, now, effects);
         plan_gap (self, now, effects);
         plan_ahead (self, now, effects);
@@ -353,6 +403,7 @@ static void plan (struct ingest *self, struct moment now, const struct effects *
 /*  What became of a page. */
 struct harvest {
     uint32_t fresh;    /* events taken in */
+    uint32_t handed;   /* events handed on */
     uint32_t unusable; /* elements without a usable id */
     uint32_t passed;   /* of them, those that stand before an event taken in */
     uint32_t stale;    /* ids that go backwards and are settled or known */
@@ -361,11 +412,39 @@ struct harvest {
     bool full;         /* there was no room for all of it */
 };
 
-static void hand_on (struct ingest *self, const struct event *event, const struct effects *effects)
+static void hand_on (struct ingest *self, const struct event *event, uint8_t shard,
+                     const struct effects *effects)
 {
     struct message message = { .id = MESSAGE_EVENT, .trace = trace_of (self, event->position) };
     message.event = *event;
-    put (effects, (struct address){ ROLE_DECISION, 0 }, &message);
+    put (effects, (struct address){ ROLE_DECISION, shard }, &message);
+}
+
+/*  Which decision an event belongs to: a player's events all go to the same. */
+static uint8_t shard_of (const struct ingest *self, const struct event *event)
+{
+    struct raw found;
+    struct text user;
+    if (self->shard_count == 1)
+        return 0;
+    if (raw_path (event->data, "userId", &found) && raw_text (found, &user))
+        return (uint8_t) (text_hash (user, 0) % self->shard_count);
+    return (uint8_t) (event->position % self->shard_count);
+}
+
+/*  Hands an event on if its decision takes it now; else it waits, and is read
+    again later. */
+static void offer (struct ingest *self, struct flight_entry *entry, const struct event *event,
+                   struct harvest *harvest, const struct effects *effects)
+{
+    struct shard *shard = &self->shards[entry->shard];
+    bool now = has_credit (shard);
+    flight_wait (&self->flight, entry, !now);
+    if (!now)
+        return;
+    shard->under_way++;
+    harvest->handed++;
+    hand_on (self, event, entry->shard, effects);
 }
 
 /*  Whether one more line about this page may be written: a page of rubbish must
@@ -392,13 +471,19 @@ static void take_element (struct ingest *self, const struct poll *poll, struct r
     if (backwards && may_say (harvest))
         put_log (effects, LOG_WARN, about, "event id goes backwards: it came after %" PRIu64,
                  harvest->last > poll->after ? harvest->last : poll->after);
-    enum flight_add added = self->flight.unsettled < self->credit
+    struct flight_entry *known = flight_find (&self->flight, event.position);
+    enum flight_add added = known ? FLIGHT_KNOWN
+                            : self->flight.unsettled < capacity (self)
                                 ? flight_add (&self->flight, event.position, now.steady_ms)
                                 : FLIGHT_FULL;
     if (added == FLIGHT_ADDED) {
         harvest->fresh++;
         harvest->passed = harvest->unusable;
-        hand_on (self, &event, effects);
+        known = flight_find (&self->flight, event.position);
+        known->shard = shard_of (self, &event);
+        offer (self, known, &event, harvest, effects);
+    } else if (known && known->waiting) {
+        offer (self, known, &event, harvest, effects);
     } else if (added == FLIGHT_FULL) {
         harvest->full = true;
     } else if (backwards) {
@@ -540,7 +625,7 @@ static void on_page (struct ingest *self, enum poll_kind kind, const struct http
         self->page_limit++;
     poll->failures = 0;
     if (kind == POLL_GAP)
-        poll->due_ms = now.steady_ms + GAP_INTERVAL_MS;
+        poll->due_ms = harvest.handed ? 0 : now.steady_ms + GAP_INTERVAL_MS;
     else if (poll->ack_only)
         poll->due_ms = 0; /* its interval is kept elsewhere */
     else
@@ -606,9 +691,30 @@ static void on_timer (struct ingest *self, uint64_t timer, const struct effects 
 
 static void on_settled (struct ingest *self, const struct message *message, const struct effects *effects)
 {
-    if (!flight_settle (&self->flight, message->settled.position))
+    struct flight_entry *entry = flight_find (&self->flight, message->settled.position);
+    if (!entry || entry->settled) {
         put_log (effects, LOG_DEBUG, (struct about){ message->trace, message->settled.position, NO_TEXT },
                  "settled, but not in flight");
+        return;
+    }
+    if (!entry->waiting)
+        self->shards[entry->shard].under_way--;
+    flight_settle (&self->flight, message->settled.position);
+}
+
+/*  A decision beyond the process came or went. One that comes back without its
+    memory has forgotten its events: they are read and handed on again. */
+static void on_peer (struct ingest *self, const struct message *message, const struct effects *effects)
+{
+    if (message->from.role != ROLE_DECISION || message->from.peer >= self->shard_count)
+        return;
+    struct shard *shard = &self->shards[message->from.peer];
+    shard->lost = message->peer.state == PEER_LOST;
+    if (message->peer.state != PEER_RESTARTED)
+        return;
+    *shard = (struct shard){ .credit = 0 };
+    flight_take_back (&self->flight, (uint8_t) message->from.peer);
+    put_plain (effects, message->from, MESSAGE_OPEN);
 }
 
 static void on_drain (struct ingest *self, const struct effects *effects)
@@ -650,10 +756,15 @@ static void ingest_handle (void *state, struct moment now, const struct message 
     struct ingest *self = state;
     switch (message->id) {
     case MESSAGE_START:
-        put_plain (effects, (struct address){ ROLE_DECISION, 0 }, MESSAGE_OPEN);
+        for (uint16_t i = 0; i < self->shard_count; i++)
+            put_plain (effects, (struct address){ ROLE_DECISION, i }, MESSAGE_OPEN);
         break;
     case MESSAGE_CREDIT:
-        self->credit = (uint32_t) message->credit.capacity;
+        if (message->from.peer < self->shard_count)
+            self->shards[message->from.peer].credit = (uint32_t) message->credit.capacity;
+        break;
+    case MESSAGE_PEER:
+        on_peer (self, message, effects);
         break;
     case MESSAGE_SETTLED:
         on_settled (self, message, effects);
