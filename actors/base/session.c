@@ -6,6 +6,10 @@
     that is gone nor one that has not heard of our restart can be mistaken for
     the one we count with.
 
+    Another incarnation takes the place of one that we counted with only once it
+    has shown that it heard our HELLO: a HELLO that was under way for long cannot
+    do that. Whoever was replaced and still lives is told so.
+
     Repetition goes back to the first payload that is not acknowledged. Payloads
     that were never sent go out without bound; repeated ones stay within
     SESSION_RESEND_BURST_MAX of what is acknowledged, so that a backlog comes
@@ -46,7 +50,6 @@ struct head {
 };
 
 struct session {
-    bool held; /* nothing is delivered */
     struct session_options options;
     enum session_state state;
 
@@ -55,9 +58,12 @@ struct session {
     uint64_t ended[ENDED_MAX]; /* incarnations before it, the oldest is replaced */
     unsigned ended_count;      /* ever, not bounded */
     uint64_t heard_ms;         /* when it was heard last */
+    uint64_t candidate;        /* would take its place, and has yet to show that it heard us */
 
     struct kept *first;      /* not acknowledged, in order */
     struct kept *last;       /* NULL when there is none */
+    struct kept *offered;    /* the payload of the frame given last; NULL: it had none */
+    bool offered_first;      /* … and it was given for the first time */
     struct kept *next;       /* to be sent next; NULL: all were sent */
     uint64_t first_sequence; /* that of `first`, or of the next payload to come */
     uint64_t next_sequence;  /* that of `next`, or of the next payload to come */
@@ -65,16 +71,20 @@ struct session {
     uint32_t kept_count;
     size_t kept_bytes;
 
-    uint64_t delivered;   /* highest sequence that was delivered of `peer` */
-    bool owes_answer;     /* something arrived that wants a frame back */
-    uint64_t refused;     /* incarnation that is owed a REFUSED; 0: none */
-    uint64_t hello_at_ms; /* when HELLO is due */
-    uint64_t hello_ms;    /* when it was said last */
-    uint64_t sent_ms;     /* when the last frame went out */
+    bool held;               /* nothing is delivered */
+    uint64_t delivered;      /* highest sequence that was delivered of `peer` */
+    bool owes_answer;        /* something arrived that wants a frame back */
+    uint64_t answer;         /* whom the next HELLO answers; 0: whom we count with */
+    uint64_t refused;        /* incarnation that is owed a REFUSED; 0: none */
+    uint64_t hello_at_ms;    /* when HELLO is due */
+    uint64_t hello_ms;       /* when it was said last */
+    uint64_t sent_ms;        /* when the last frame went out */
+    uint64_t stuck_until_ms; /* until then the socket is not asked to take payloads */
     uint64_t resend_at_ms;
     uint64_t resend_wait_ms;
 
-    char reason[REASON_SIZE_MAX + 1];
+    char reason[REASON_SIZE_MAX + 1];    /* why it is refused */
+    char told[REASON_SIZE_MAX + 1];      /* what the REFUSED that is owed says */
     uint8_t greeting[GREETING_SIZE_MAX]; /* the payload of the last HELLO or REFUSED */
 };
 
@@ -89,6 +99,8 @@ static void kept_drop_first (struct session *self)
 {
     struct kept *kept = self->first;
     self->first = kept->next;
+    if (self->offered == kept)
+        self->offered = NULL;
     if (!self->first)
         self->last = NULL;
     if (self->next == kept) {
@@ -304,7 +316,7 @@ static void add_name (struct builder *builder, enum role role, uint64_t index)
     builder_uint (builder, index);
 }
 
-/*  Why the two cannot work together, into the reason; false when they can. */
+/*  Why the two cannot work together, into `told`; false when they can. */
 static bool find_reason (struct session *self, const struct hello *hello)
 {
     const struct session_options *options = &self->options;
@@ -313,7 +325,7 @@ static bool find_reason (struct session *self, const struct hello *hello)
     if (!stranger && !foreign)
         return false;
     struct builder builder;
-    builder_init (&builder, self->reason, sizeof self->reason);
+    builder_init (&builder, self->told, sizeof self->told);
     builder_literal (&builder, "this is guerdon ");
     builder_printable (&builder, text_of (options->version), VERSION_SHOWN_SIZE_MAX);
     if (stranger) {
@@ -334,6 +346,17 @@ static bool find_reason (struct session *self, const struct hello *hello)
         add_range (&builder, hello->protocol_min, hello->protocol_max);
     }
     return true;
+}
+
+/*  One whose place was taken still lives: two run where one should. */
+static void tell_replaced (struct session *self, uint64_t incarnation)
+{
+    struct builder builder;
+    builder_init (&builder, self->told, sizeof self->told);
+    builder_literal (&builder, "another ");
+    add_name (&builder, self->options.peer.role, self->options.peer.peer);
+    builder_literal (&builder, " took the place of this one, which can go on only as a new process");
+    self->refused = incarnation;
 }
 
 /*  Takes what the head acknowledges; false when that was never sent. */
@@ -376,10 +399,34 @@ static enum session_input change_peer (struct session *self, uint64_t now_ms, co
     }
     self->peer = head->incarnation;
     self->known = head->acknowledged_incarnation == self->options.incarnation;
+    self->candidate = 0;
     self->delivered = 0;
     self->heard_ms = now_ms;
+    self->owes_answer = true;
     enter (self, SESSION_UP, now_ms);
     return restarted ? SESSION_RESTARTED : SESSION_CAME;
+}
+
+/*  A HELLO of whom we count with. */
+static enum session_input hear_again (struct session *self, uint64_t now_ms, const struct head *head)
+{
+    if (!take_acknowledgement (self, now_ms, head))
+        return SESSION_RUBBISH;
+    self->owes_answer = true;
+    return hear (self, now_ms) ? SESSION_CAME : SESSION_NOTHING;
+}
+
+/*  A HELLO of another. One who has heard us is welcome, and the first is too. */
+static enum session_input hear_other (struct session *self, uint64_t now_ms, const struct head *head)
+{
+    bool to_us = head->acknowledged_incarnation == self->options.incarnation;
+    if (to_us && head->acknowledged != 0)
+        return SESSION_RUBBISH;
+    if (to_us || self->peer == 0)
+        return change_peer (self, now_ms, head);
+    self->candidate = head->incarnation;
+    self->answer = head->incarnation;
+    return SESSION_NOTHING;
 }
 
 static enum session_input receive_hello (struct session *self, uint64_t now_ms, const struct head *head,
@@ -389,36 +436,26 @@ static enum session_input receive_hello (struct session *self, uint64_t now_ms, 
         return SESSION_RUBBISH;
     if (find_reason (self, hello)) {
         /*  Whoever is up is not shut out by another who knocks. */
-        self->refused = head->incarnation;
         if (self->state != SESSION_UP)
             enter (self, SESSION_REFUSED, now_ms);
+        memcpy (self->reason, self->told, sizeof self->reason);
+        self->refused = head->incarnation;
         return SESSION_NO;
     }
-    bool to_us = head->acknowledged_incarnation == self->options.incarnation;
-    enum session_input input;
-    if (head->incarnation == self->peer) {
-        if (!take_acknowledgement (self, now_ms, head))
-            return SESSION_RUBBISH;
-        input = hear (self, now_ms) ? SESSION_CAME : SESSION_NOTHING;
-    } else {
-        if (to_us && head->acknowledged != 0)
-            return SESSION_RUBBISH;
-        input = change_peer (self, now_ms, head);
-    }
-    self->owes_answer = true;
-    if (!to_us)
+    enum session_input input =
+        head->incarnation == self->peer ? hear_again (self, now_ms, head) : hear_other (self, now_ms, head);
+    if (input != SESSION_RUBBISH && head->acknowledged_incarnation != self->options.incarnation)
         self->hello_at_ms = now_ms;
     return input;
 }
 
-/*  A refusal counts when it is about us, and not while the right one is up: then
-    it comes late, of one who was there before. */
+/*  A refusal counts when it is for us, and not while another is up: then it comes
+    late, of one who was there before. */
 static enum session_input receive_refused (struct session *self, uint64_t now_ms, const struct head *head,
                                            struct text reason)
 {
-    if (head->incarnation == self->peer)
-        return SESSION_RUBBISH;
-    if (head->acknowledged_incarnation != self->options.incarnation || self->state == SESSION_UP)
+    bool to_us = head->acknowledged_incarnation == self->options.incarnation;
+    if (!to_us || (self->state == SESSION_UP && head->incarnation != self->peer))
         return SESSION_NOTHING;
     enter (self, SESSION_REFUSED, now_ms);
     struct builder builder;
@@ -434,10 +471,8 @@ static enum session_input receive_refused (struct session *self, uint64_t now_ms
 
 static enum session_input receive_payload (struct session *self, uint64_t sequence)
 {
-    if (self->held)
-        return SESSION_NOTHING;
     self->owes_answer = true;
-    if (sequence != self->delivered + 1)
+    if (self->held || sequence != self->delivered + 1)
         return SESSION_NOTHING;
     self->delivered = sequence;
     return SESSION_DELIVER;
@@ -446,9 +481,12 @@ static enum session_input receive_payload (struct session *self, uint64_t sequen
 /*  A frame that is no greeting. */
 static enum session_input receive_frame (struct session *self, uint64_t now_ms, const struct head *head)
 {
+    bool to_us = head->acknowledged_incarnation == self->options.incarnation;
+    if (to_us && head->incarnation == self->candidate)
+        return head->acknowledged == 0 ? change_peer (self, now_ms, head) : SESSION_RUBBISH;
     if (self->state == SESSION_REFUSED)
         return SESSION_NOTHING;
-    if (head->incarnation != self->peer || head->acknowledged_incarnation != self->options.incarnation) {
+    if (!to_us || head->incarnation != self->peer) {
         want_hello (self);
         return SESSION_NOTHING;
     }
@@ -468,14 +506,23 @@ enum session_input session_receive (struct session *session, uint64_t now_ms, co
     struct message message;
     if (!read_head (head, head_size, &read) || (read.sequence > 0 && payload_size == 0))
         return SESSION_RUBBISH;
-    if (has_ended (session, read.incarnation))
-        return SESSION_NOTHING;
-    if (read.sequence > 0 || payload_size == 0)
-        return receive_frame (session, now_ms, &read);
-    if (!read_greeting (payload, payload_size, &message))
+    bool greeting = read.sequence == 0 && payload_size > 0;
+    if (greeting && !read_greeting (payload, payload_size, &message))
         return SESSION_RUBBISH;
+    if (has_ended (session, read.incarnation)) {
+        if (greeting && message.id == MESSAGE_HELLO)
+            tell_replaced (session, read.incarnation);
+        return SESSION_NOTHING;
+    }
+    if (!greeting)
+        return receive_frame (session, now_ms, &read);
     return message.id == MESSAGE_HELLO ? receive_hello (session, now_ms, &read, &message.hello)
                                        : receive_refused (session, now_ms, &read, message.refused.reason);
+}
+
+void session_hold (struct session *session, bool held)
+{
+    session->held = held;
 }
 
 /*  ---- time --------------------------------------------------------------- */
@@ -537,8 +584,11 @@ static void put_hello (struct session *self, uint64_t now_ms, struct session_fra
                                     .protocol_max = options->protocol_max,
                                     .version = version };
     struct head head = head_now (self, 0);
+    if (self->answer != 0 && self->answer != self->peer)
+        head = (struct head){ options->incarnation, 0, 0, self->answer };
     write_head (frame, &head);
     put_greeting (self, frame, &message);
+    self->answer = 0;
     self->hello_ms = now_ms;
     self->hello_at_ms = after (now_ms, hello_wait_ms (self));
 }
@@ -546,7 +596,7 @@ static void put_hello (struct session *self, uint64_t now_ms, struct session_fra
 static void put_refused (struct session *self, struct session_frame *frame)
 {
     struct message message = { .id = MESSAGE_REFUSED };
-    message.refused.reason = text_of (self->reason);
+    message.refused.reason = text_of (self->told);
     struct head head = { self->options.incarnation, 0, 0, self->refused };
     write_head (frame, &head);
     put_greeting (self, frame, &message);
@@ -570,7 +620,9 @@ static void put_payload (struct session *self, uint64_t now_ms, struct session_f
     write_head (frame, &head);
     frame->payload = self->next->bytes;
     frame->payload_size = self->next->size;
-    if (self->next_sequence > self->sent)
+    self->offered = self->next;
+    self->offered_first = self->next_sequence > self->sent;
+    if (self->offered_first)
         self->sent = self->next_sequence;
     if (self->resend_at_ms == NEVER)
         self->resend_at_ms = now_ms + self->resend_wait_ms;
@@ -615,6 +667,7 @@ bool session_next (struct session *session, uint64_t now_ms, struct session_fram
 {
     frame->payload = NULL;
     frame->payload_size = 0;
+    session->offered = NULL;
     expire_resend (session, now_ms);
     if (session->refused != 0) {
         put_refused (session, frame);
@@ -622,7 +675,7 @@ bool session_next (struct session *session, uint64_t now_ms, struct session_fram
     }
     if (now_ms >= session->hello_at_ms)
         put_hello (session, now_ms, frame);
-    else if (payload_due (session))
+    else if (payload_due (session) && now_ms >= session->stuck_until_ms)
         put_payload (session, now_ms, frame);
     else if (session->owes_answer && session->state == SESSION_UP)
         put_bare (session, frame);
@@ -635,12 +688,25 @@ bool session_next (struct session *session, uint64_t now_ms, struct session_fram
     return true;
 }
 
+void session_stuck (struct session *session, uint64_t now_ms)
+{
+    if (!session->offered)
+        return;
+    session->next = session->offered;
+    session->next_sequence--;
+    session->sent -= session->offered_first;
+    session->offered = NULL;
+    session->stuck_until_ms = now_ms + SESSION_STUCK_MS;
+}
+
 uint64_t session_due (const struct session *session)
 {
     bool up = session->state == SESSION_UP;
-    if (session->refused != 0 || payload_due (session) || (session->owes_answer && up))
+    if (session->refused != 0 || (session->owes_answer && up))
         return 0;
     uint64_t due_ms = sooner (session->hello_at_ms, heartbeat_at_ms (session));
+    if (payload_due (session))
+        due_ms = sooner (due_ms, session->stuck_until_ms);
     if (up)
         due_ms = sooner (due_ms, sooner (session->resend_at_ms, session->heard_ms + SESSION_LOST_MS));
     return due_ms;
@@ -661,9 +727,4 @@ const char *session_reason (const struct session *session)
 uint32_t session_unacknowledged (const struct session *session)
 {
     return session->kept_count;
-}
-
-void session_hold (struct session *session, bool held)
-{
-    session->held = held;
 }

@@ -16,9 +16,11 @@
     -   sequence: 1, 2, 3… for payloads that are kept until acknowledged; 0 for
         HELLO, REFUSED and frames without payload.
     -   acknowledged: everything up to here was delivered of the incarnation
-        that stands behind it (0, 0 before the other's HELLO came).
+        that stands behind it (0, 0 before the other's HELLO came). A HELLO
+        that answers another's names that one.
 
-    Whoever comes back with another incarnation has forgotten everything. Then
+    A HELLO that does not name the incarnation of whom it reaches is answered with
+    a HELLO. Whoever comes back with another incarnation has forgotten everything. Then
     what was kept for the old one is dropped, because only the actor above knows
     what may be asked again; it is told (SESSION_RESTARTED).
 */
@@ -36,6 +38,7 @@ enum {
     SESSION_RESEND_MIN_MS = 200,  /* first repetition of what is not acknowledged; */
     SESSION_RESEND_MAX_MS = 1000, /* … doubled up to this, reset by progress */
     SESSION_HELLO_MS = 200,       /* between HELLOs while there is no answer */
+    SESSION_STUCK_MS = 20,        /* before a socket that took nothing is asked again */
     SESSION_RESEND_BURST_MAX = 64 /* frames repeated at once */
 };
 
@@ -107,6 +110,11 @@ struct session_frame {
     repetitions, acknowledgements, signs of life. When the socket does not take
     the frame it is simply dropped: it will be repeated. */
 bool session_next (struct session *session, uint64_t now_ms, struct session_frame *frame);
+
+/*  Says that the socket did not take the frame that session_next gave last. Of a
+    payload that is better than dropping it: it is given again, first, after
+    SESSION_STUCK_MS. */
+void session_stuck (struct session *session, uint64_t now_ms);
 
 /*  Steady ms at which session_next or session_expire must be called at the
     latest; UINT64_MAX for never. */
