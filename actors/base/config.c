@@ -49,6 +49,8 @@ enum {
     VAR_HOST,
     VAR_PORT,
     VAR_STATE_DIR,
+    VAR_CURVE_DIR,
+    VAR_ALLOW_PLAINTEXT,
     VAR_WINDOW,
     VAR_DRAIN_SECONDS,
     VAR_POLL_TIMEOUT_SECONDS,
@@ -163,6 +165,10 @@ static const struct variable variables[VARIABLE_COUNT] = {
     [VAR_PORT] = { "PORT", 0, check_number, 0, 65535, "8000", NULL, EXPECTED_BIND },
     [VAR_STATE_DIR] = { "STATE_DIR", EMIT, check_path, 1, STATE_DIR_SIZE_MAX, NULL, NULL,
                         "the path of a directory, at most 1024 bytes without control bytes" },
+    [VAR_CURVE_DIR] = { "CURVE_DIR", 0, check_path, 1, STATE_DIR_SIZE_MAX, NULL, NULL,
+                        "the directory of certificates that guerdon keygen wrote, or a role's part of it" },
+    [VAR_ALLOW_PLAINTEXT] = { "ALLOW_PLAINTEXT", 0, check_number, 0, 1, "0", NULL,
+                              "1 to let tcp endpoints beyond loopback do without CURVE_DIR, else 0" },
     [VAR_WINDOW] = { "WINDOW", 0, check_number, 1, WINDOW_MAX, "10000", NULL,
                      "a whole number of events from 1 to 1000000" },
     [VAR_DRAIN_SECONDS] = { "DRAIN_SECONDS", 0, check_number, 0, 3600, "30", NULL,
@@ -499,6 +505,8 @@ static void fill (struct config *config)
     config->statsd_host = config->settings.statsd ? values[VAR_STATSD_HOST].text : NULL;
     config->statsd_port = (uint16_t) number_of (config, VAR_STATSD_PORT);
     config->state_dir = values[VAR_STATE_DIR].text;
+    config->curve_dir = values[VAR_CURVE_DIR].text;
+    config->allow_plaintext = number_of (config, VAR_ALLOW_PLAINTEXT) == 1;
     config->sandbox_port = (uint16_t) number_of (config, VAR_SANDBOX_PORT);
     config->drain_seconds = (uint32_t) number_of (config, VAR_DRAIN_SECONDS);
     config->log_format = (enum log_format) number_of (config, VAR_LOG_FORMAT);

@@ -61,6 +61,8 @@ struct config {
     const char *statsd_host; /* NULL: none */
     uint16_t statsd_port;
     const char *state_dir; /* not created by the configuration */
+    const char *curve_dir; /* certificates of tcp endpoints; NULL: none */
+    bool allow_plaintext;  /* tcp beyond loopback may do without */
     uint16_t sandbox_port; /* 0: the system chooses */
     uint32_t drain_seconds;
     enum log_level log_level;

@@ -69,7 +69,7 @@ struct watched {
 struct curve {
     void *context;
     char *directory;
-    struct monitor *monitor; /* may be NULL */
+    _Atomic (struct monitor *) monitor; /* may be NULL */
     pthread_t thread;
     bool running;
     atomic_bool stop;
@@ -156,9 +156,10 @@ static void send_zap (void *socket, const struct zap_request *request, const cha
 
 static void refuse (struct curve *curve, enum refusal refusal, uint64_t amount, const char *latest)
 {
+    struct monitor *monitor = atomic_load (&curve->monitor);
     refusals_note (&curve->refusals, refusal, amount, latest);
-    if (curve->monitor)
-        monitor_refused (curve->monitor, refusal, amount);
+    if (monitor)
+        monitor_refused (monitor, refusal, amount);
 }
 
 /*  Who is refused gets 300, "later", and not 400, "no": after a 400 libzmq never
@@ -168,7 +169,7 @@ static void judge (struct curve *curve, const struct zap_request *request)
 {
     unsigned server = PARTY_COUNT;
     unsigned client = PARTY_COUNT;
-    char latest[2 * ZAP_FRAME_MAX];
+    char latest[192];
     if (request->count == ZAP_FRAMES && strcmp (request->frames[ZAP_VERSION], "1.0") == 0 &&
         strcmp (request->frames[ZAP_MECHANISM], "CURVE") == 0 &&
         request->sizes[ZAP_KEY] == CERTIFICATE_KEY_SIZE) {
@@ -182,7 +183,7 @@ static void judge (struct curve *curve, const struct zap_request *request)
         return;
     }
     send_zap (curve->zap, request, "300", "no", "");
-    snprintf (latest, sizeof latest, "%s, %s to %s", request->frames[ZAP_ADDRESS],
+    snprintf (latest, sizeof latest, "%.64s, %s to %.64s", request->frames[ZAP_ADDRESS],
               client == PARTY_COUNT ? "a stranger" : party_name (client), request->frames[ZAP_DOMAIN]);
     refuse (curve, client == PARTY_COUNT ? REFUSED_STRANGER : REFUSED_ROLE, 1, latest);
 }
@@ -303,6 +304,7 @@ static bool take_event (struct curve *curve, struct watched *watched)
         zmq_close (watched->events);
         pthread_mutex_lock (&curve->lock);
         watched->events = NULL;
+        watched->socket = NULL;
         pthread_mutex_unlock (&curve->lock);
         return false;
     }
@@ -335,31 +337,40 @@ static void mark_stale (struct curve *curve, const struct keyring *old)
     }
 }
 
-static void look_at_directory (struct curve *curve)
+/*  Only this thread changes the keyring, so it reads the files into a copy
+    without the lock: a slow disk holds nobody up. */
+static void read_again (struct curve *curve)
 {
     char reason[REASON_MAX] = "";
-    struct keyring old;
+    struct keyring old = curve->keyring;
+    struct keyring new = curve->keyring;
+    bool read = keyring_reload (&new, curve->directory, reason, sizeof reason);
+    pthread_mutex_lock (&curve->lock);
+    curve->keyring = new;
+    mark_stale (curve, &old);
+    pthread_mutex_unlock (&curve->lock);
+    if (read)
+        log_say (self_name, LOG_INFO, "certificates have changed: %u keys are let in", new.accepted_count);
+    if (*reason)
+        log_say (self_name, LOG_WARN, "certificates: %s", reason);
+    keyring_wipe (&old);
+    keyring_wipe (&new);
+}
+
+static void look_at_directory (struct curve *curve)
+{
     uint64_t signature = keyring_signature (curve->directory);
     if (signature == curve->signature)
         return;
     curve->signature = signature;
-    pthread_mutex_lock (&curve->lock);
-    old = curve->keyring;
-    bool read = keyring_reload (&curve->keyring, curve->directory, reason, sizeof reason);
-    mark_stale (curve, &old);
-    unsigned count = curve->keyring.accepted_count;
-    pthread_mutex_unlock (&curve->lock);
-    keyring_wipe (&old);
-    if (read)
-        log_say (self_name, LOG_INFO, "certificates have changed: %u keys are let in", count);
-    if (*reason)
-        log_say (self_name, LOG_WARN, "certificates: %s", reason);
+    read_again (curve);
 }
 
 /*  Handshakes that ended for good, as far as ZeroMQ goes, and connections that
     closed without a word. */
 static void look_at_sockets (struct curve *curve)
 {
+    pthread_mutex_lock (&curve->lock);
     for (unsigned i = 0; i < CURVE_SOCKETS_MAX; i++) {
         struct watched *watched = &curve->watched[i];
         if (watched->over)
@@ -369,6 +380,7 @@ static void look_at_sockets (struct curve *curve)
             refuse (curve, REFUSED_HANDSHAKE, (uint64_t) watched->silent, "one that does not talk ZeroMQ");
         watched->silent = 0;
     }
+    pthread_mutex_unlock (&curve->lock);
 }
 
 static void tick (struct curve *curve)
@@ -397,12 +409,11 @@ static void *run (void *argument)
         items[1] = (zmq_pollitem_t){ .socket = curve->zap, .events = ZMQ_POLLIN };
         pthread_mutex_lock (&curve->lock);
         for (unsigned i = 0; i < CURVE_SOCKETS_MAX; i++)
-            if (curve->watched[i].events) {
-                rows[count] = &curve->watched[i];
-                items[2 + count++] =
-                    (zmq_pollitem_t){ .socket = curve->watched[i].events, .events = ZMQ_POLLIN };
-            }
+            if (curve->watched[i].events)
+                rows[count++] = &curve->watched[i];
         pthread_mutex_unlock (&curve->lock);
+        for (unsigned i = 0; i < count; i++)
+            items[i + 2] = (zmq_pollitem_t){ .socket = rows[i]->events, .events = ZMQ_POLLIN };
         zmq_poll (items, (int) count + 2, CURVE_REREAD_MS);
         uint64_t ignored;
         if (items[0].revents && read (curve->wake, &ignored, sizeof ignored) < 0)
@@ -465,9 +476,7 @@ struct curve *curve_open (void *context, const char *directory, unsigned parties
 
 void curve_report (struct curve *curve, struct monitor *monitor)
 {
-    pthread_mutex_lock (&curve->lock);
-    curve->monitor = monitor;
-    pthread_mutex_unlock (&curve->lock);
+    atomic_store (&curve->monitor, monitor);
 }
 
 void curve_close (struct curve **closing)

@@ -44,7 +44,7 @@ bool curve_client (struct curve *curve, void *socket, const char *own, const cha
 
 /*  To be called by the socket's thread about once a second: binds or connects it
     anew when its keys have changed, or when a handshake failed in a way after
-    which ZeroMQ does not try again. Else it costs a look at an atomic. What was
+    which ZeroMQ does not try again. Else it does nothing. What was
     under way on the connection may be lost. False when it could not be bound
     just yet; the next call tries again. */
 bool curve_renew (struct curve *curve, void *socket);
