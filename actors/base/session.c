@@ -73,6 +73,7 @@ struct session {
 
     bool held;               /* nothing is delivered */
     uint64_t delivered;      /* highest sequence that was delivered of `peer` */
+    bool owes_sign;          /* a frame without payload goes first: if we were lost, it ends that */
     bool owes_answer;        /* something arrived that wants a frame back */
     uint64_t answer;         /* whom the next HELLO answers; 0: whom we count with */
     uint64_t refused;        /* incarnation that is owed a REFUSED; 0: none */
@@ -126,9 +127,11 @@ static void kept_clear (struct session *self)
     self->resend_wait_ms = SESSION_RESEND_MIN_MS;
 }
 
-/*  Goes back to the first payload that is not acknowledged. */
+/*  Goes back to the first payload that is not acknowledged. The other end may
+    have lost us meanwhile, and a payload would only tell it that we are back. */
 static void rewind_to_first (struct session *self)
 {
+    self->owes_sign = true;
     self->next = self->first;
     self->next_sequence = self->first_sequence;
     self->resend_at_ms = NEVER;
@@ -675,6 +678,8 @@ bool session_next (struct session *session, uint64_t now_ms, struct session_fram
     }
     if (now_ms >= session->hello_at_ms)
         put_hello (session, now_ms, frame);
+    else if (session->owes_sign && session->state == SESSION_UP)
+        put_bare (session, frame);
     else if (payload_due (session) && now_ms >= session->stuck_until_ms)
         put_payload (session, now_ms, frame);
     else if (session->owes_answer && session->state == SESSION_UP)
@@ -683,6 +688,7 @@ bool session_next (struct session *session, uint64_t now_ms, struct session_fram
         put_heartbeat (session, now_ms, frame);
     else
         return false;
+    session->owes_sign = false;
     session->owes_answer = false;
     session->sent_ms = now_ms;
     return true;
@@ -702,7 +708,7 @@ void session_stuck (struct session *session, uint64_t now_ms)
 uint64_t session_due (const struct session *session)
 {
     bool up = session->state == SESSION_UP;
-    if (session->refused != 0 || (session->owes_answer && up))
+    if (session->refused != 0 || (up && (session->owes_answer || session->owes_sign)))
         return 0;
     uint64_t due_ms = sooner (session->hello_at_ms, heartbeat_at_ms (session));
     if (payload_due (session))
