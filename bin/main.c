@@ -16,6 +16,7 @@ static const struct command commands[] = {
     { "run", command_run, "watch events and hand out rewards, until stopped" },
     { "check", command_check, "check and print the configuration, and probe the services" },
     { "emit", command_emit, "post an event to the events service" },
+    { "keygen", command_keygen, "write the certificates of encrypted connections" },
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
