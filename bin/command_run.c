@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "actors/base/curve.h"
 #include "actors/base/log.h"
 #include "actors/base/resident.h"
 #include "actors/base/shell.h"
@@ -42,11 +43,13 @@ static const char *const help =
 /*  Everything that is open while the process runs. */
 struct process {
     struct config config;
+    struct problems warnings;     /* of the configuration, told at every start */
     struct deployment deployment; /* which roles run here, and where the others are */
     struct monitor *monitor;
     struct status *status;
     struct sandbox *sandbox;
     void *context;
+    struct curve *curve;              /* keys of tcp hops; NULL: none */
     struct shell *shells[ACTORS_MAX]; /* in the order of the topology */
     int signals;                      /* signalfd */
     int notices;                      /* eventfd: an actor has something to say */
@@ -155,13 +158,30 @@ static int open_status (struct process *self)
     return EXIT_OK;
 }
 
+/*  Opens the bus, with keys when there is a directory of them and a tcp socket
+    that needs them. */
+static int open_bus (struct process *self)
+{
+    char reason[REASON_MAX];
+    unsigned roles = topology_tcp_roles (&self->deployment);
+    self->context = bus_context_new ();
+    if (!self->context)
+        return fail ("the bus", strerror (errno));
+    if (!self->config.curve_dir || !roles)
+        return EXIT_OK;
+    self->curve = curve_open (self->context, self->config.curve_dir, roles, reason, sizeof reason);
+    if (!self->curve) {
+        fail ("CURVE_DIR", reason);
+        return EXIT_CONFIG;
+    }
+    curve_report (self->curve, self->monitor);
+    return EXIT_OK;
+}
+
 static int open_actors (struct process *self)
 {
     char reason[REASON_MAX];
     assert (topology_count <= ACTORS_MAX);
-    self->context = bus_context_new ();
-    if (!self->context)
-        return fail ("the bus", strerror (errno));
     for (unsigned i = 0; i < topology_count; i++) {
         const struct actor_spec *spec = topology[i].spec;
         if (!runs_here (self, i))
@@ -169,7 +189,8 @@ static int open_actors (struct process *self)
         const struct shell_options options = {
             .spec = spec,
             .settings = &self->config.settings,
-            .bus = topology_bus (&self->deployment, &topology[i], self->context, &self->config.settings),
+            .bus = topology_bus (&self->deployment, &topology[i], self->context, self->curve,
+                                 &self->config.settings),
             .target = config_target (&self->config, spec->service),
             .statsd_host = self->config.statsd_host,
             .statsd_port = self->config.statsd_port,
@@ -185,6 +206,13 @@ static int open_actors (struct process *self)
         if (self->shells[i] && !shell_start (self->shells[i]))
             return fail (role_name (topology[i].spec->role), "no thread");
     return EXIT_OK;
+}
+
+/*  A line of the log for each warning. */
+static void say_warnings (const struct problems *warnings)
+{
+    for (const char *line = warnings->text; *line; line += strcspn (line, "\n") + 1)
+        log_say (self_name, LOG_WARN, "%.*s", (int) strcspn (line, "\n"), line);
 }
 
 static void say_what_runs (const struct config *config)
@@ -210,7 +238,8 @@ static void expect_all (struct process *self)
         monitor_expect (self->monitor, spec->role);
         if (spec->speaks_http)
             monitor_expect_service (self->monitor, spec->service);
-        struct bus_options bus = topology_bus (&self->deployment, &topology[i], NULL, &self->config.settings);
+        struct bus_options bus =
+            topology_bus (&self->deployment, &topology[i], NULL, NULL, &self->config.settings);
         for (unsigned link = 0; link < bus.link_count; link++)
             if (!bus_is_inproc (bus.links[link].endpoint))
                 monitor_expect_peer (self->monitor, spec->role, bus.links[link].peer);
@@ -231,7 +260,9 @@ static int open_all (struct process *self)
     if (code != EXIT_OK)
         return code;
     say_what_runs (&self->config);
-    return open_actors (self);
+    say_warnings (&self->warnings);
+    code = open_bus (self);
+    return code == EXIT_OK ? open_actors (self) : code;
 }
 
 static void close_all (struct process *self)
@@ -239,6 +270,7 @@ static void close_all (struct process *self)
     status_destroy (&self->status);
     for (unsigned i = 0; i < topology_count; i++)
         shell_destroy (&self->shells[i]);
+    curve_close (&self->curve);
     if (self->context)
         bus_context_destroy (&self->context);
     sandbox_destroy (&self->sandbox);
@@ -327,16 +359,15 @@ static void drain (struct process *self)
 static int run (struct process *self)
 {
     int code = open_all (self);
-    if (code == EXIT_OK) {
-        if (run_until_signal (self))
-            drain (self);
-        else
-            code = EXIT_CONFIG;
-    }
-    if (code == EXIT_CONFIG)
+    bool ended = code == EXIT_OK && run_until_signal (self);
+    if (ended)
+        drain (self);
+    if (code == EXIT_OK && !ended) {
+        code = EXIT_CONFIG;
         fprintf (stderr,
                  "guerdon run: API_SECRET is rejected by a service: expected the secret that all three "
                  "services share; see the log for which\n");
+    }
     close_all (self);
     if (code == EXIT_OK)
         log_say (self_name, LOG_INFO, "ended");
@@ -365,6 +396,7 @@ static bool deploy (struct process *self, unsigned roles)
 {
     struct problems problems = { .size = 0 };
     topology_deploy (&self->config, roles, &self->deployment, &problems);
+    topology_check_plaintext (&self->deployment, &self->config, &problems, &self->warnings);
     if (problems.count)
         fprintf (stderr, "guerdon run: %u problem%s in the configuration:\n%s", problems.count,
                  problems.count == 1 ? "" : "s", problems.text);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "actors/base/curve.h"
 #include "actors/currency_client/currency_client.h"
 #include "actors/decision/decision.h"
 #include "actors/ingest/ingest.h"
@@ -152,14 +153,74 @@ void topology_deploy (struct config *config, unsigned roles, struct deployment *
     config->settings.currency_clients = deployment->counts[ROLE_CURRENCY_CLIENT];
 }
 
+/*  Calls back for every endpoint that an actor of this process binds or connects
+    to. */
+static void each_endpoint (const struct deployment *deployment,
+                           void (*call) (void *context, const char *variable, const char *endpoint,
+                                         enum role user),
+                           void *context)
+{
+    for (unsigned i = 0; i < topology_count; i++) {
+        enum role self = topology[i].spec->role;
+        if (!(deployment->roles & 1u << self))
+            continue;
+        if (deployment->bind[self])
+            call (context, names[self].bind, deployment->bind[self], self);
+        for (enum role role = ROLE_DECISION; role <= ROLE_STATS; role++)
+            for (uint16_t at = 0; talks_to (&topology[i], role) && at < deployment->counts[role]; at++)
+                call (context, names[role].endpoint, deployment->endpoints[role][at], self);
+    }
+}
+
+static void add_tcp_role (void *context, const char *variable, const char *endpoint, enum role user)
+{
+    unsigned *roles = context;
+    (void) variable;
+    if (strncmp (endpoint, "tcp:", 4) == 0)
+        *roles |= 1u << user;
+}
+
+unsigned topology_tcp_roles (const struct deployment *deployment)
+{
+    unsigned roles = 0;
+    each_endpoint (deployment, add_tcp_role, &roles);
+    return roles;
+}
+
+struct plaintext_check {
+    const struct config *config;
+    struct problems *problems;
+    struct problems *warnings;
+};
+
+static void check_plaintext (void *context, const char *variable, const char *endpoint, enum role user)
+{
+    struct plaintext_check *check = context;
+    char reason[512];
+    (void) user;
+    if (!curve_endpoint_allowed (endpoint, check->config->curve_dir, check->config->allow_plaintext, reason,
+                                 sizeof reason))
+        problems_add (check->problems, "%s: %s", variable, reason);
+    else if (reason[0])
+        problems_add (check->warnings, "%s: %s", variable, reason);
+}
+
+void topology_check_plaintext (const struct deployment *deployment, const struct config *config,
+                               struct problems *problems, struct problems *warnings)
+{
+    struct plaintext_check check = { config, problems, warnings };
+    each_endpoint (deployment, check_plaintext, &check);
+}
+
 struct bus_options topology_bus (const struct deployment *deployment, const struct topology_actor *actor,
-                                 void *context, const struct settings *settings)
+                                 void *context, struct curve *curve, const struct settings *settings)
 {
     enum role self = actor->spec->role;
     /*  Credit bounds what is under way to one message an event in each
         direction; the high-water mark stands well above it. */
     struct bus_options options = {
         .context = context,
+        .curve = curve,
         .self = { self, deployment->index[self] },
         .endpoint = deployment->bind[self],
         .callers = topology_callers (self),

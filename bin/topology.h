@@ -38,9 +38,19 @@ struct deployment {
 void topology_deploy (struct config *config, unsigned roles, struct deployment *deployment,
                       struct problems *problems);
 
-/*  The sockets of one actor. Everything the options point to lives as long as
+/*  The roles that have a tcp socket in this process: bit 1 << role each. They
+    need keys. */
+unsigned topology_tcp_roles (const struct deployment *deployment);
+
+/*  Whether every endpoint that is used here may be used: tcp beyond loopback
+    needs keys, unless plaintext is allowed. What may not is a problem; what is
+    allowed against advice is a warning, to be told at every start. */
+void topology_check_plaintext (const struct deployment *deployment, const struct config *config,
+                               struct problems *problems, struct problems *warnings);
+
+/*  The sockets of one actor; curve may be NULL. Everything the options point to lives as long as
     the deployment and the context. */
 struct bus_options topology_bus (const struct deployment *deployment, const struct topology_actor *actor,
-                                 void *context, const struct settings *settings);
+                                 void *context, struct curve *curve, const struct settings *settings);
 
 #endif
