@@ -1396,7 +1396,7 @@ static void test_a_link_that_shuffles_across_restarts_delivers_in_order_once (vo
         heard += world.sides[0].heard + world.sides[1].heard;
         world_close (&world);
     }
-    assert_true (heard > 10000);
+    assert_true (heard > 1000);
 }
 
 int main (void)
