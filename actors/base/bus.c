@@ -346,15 +346,14 @@ static bool read_identity (zmq_msg_t *frame, struct address *from)
     return false;
 }
 
-/*  Whether who speaks may speak to us, and with keys is who it says it is. */
-static bool may_call (const struct bus *bus, const struct address *from, zmq_msg_t *frame)
+/*  With keys: whether who sent a frame is who it says it is. The proof is on the
+    frames that were sent, not on the name that the ROUTER puts before them. */
+static bool is_proven (const struct socket *socket, struct address from, zmq_msg_t *frame)
 {
-    if (!(bus->options.callers & 1u << from->role))
-        return false;
-    if (!bus->sockets[0].keys)
+    if (!socket->keys || socket->peer.role != ROLE_SHELL)
         return true;
     const char *proven = zmq_msg_gets (frame, "User-Id");
-    return proven && strcmp (proven, role_name (from->role)) == 0;
+    return proven && strcmp (proven, role_name (from.role)) == 0;
 }
 
 static bool receive_frame (zmq_msg_t *frame, void *socket)
@@ -424,6 +423,8 @@ static enum bus_input receive_body (struct bus *bus, unsigned index, uint64_t no
     }
     if (!receive_frame (&bus->head, socket->handle))
         return BUS_NOTHING;
+    if (!is_proven (socket, received->from, &bus->head))
+        return drop_rest (&bus->head, socket->handle);
     bool payload = zmq_msg_more (&bus->head);
     if (payload && !receive_frame (&bus->received, socket->handle))
         return BUS_RUBBISH;
@@ -449,7 +450,7 @@ static enum bus_input receive_from (struct bus *bus, unsigned index, uint64_t no
         return BUS_NOTHING;
     }
     bool known = read_identity (&bus->received, &received->from);
-    if (!known || !zmq_msg_more (&bus->received) || !may_call (bus, &received->from, &bus->received))
+    if (!known || !zmq_msg_more (&bus->received) || !(bus->options.callers & 1u << received->from.role))
         return drop_rest (&bus->received, socket->handle);
     return receive_body (bus, index, now_ms, held, received);
 }
