@@ -344,11 +344,15 @@ static void set (bool *flag, bool value)
 static struct bus *open_bus (enum role role, const char *endpoint, enum role link, const char *link_endpoint)
 {
     char reason[256] = "";
-    struct bus_options options = {
-        .context = fixture.context, .role = role, .endpoint = endpoint, .high_water_mark = WATER
-    };
+    static uint64_t incarnation = 1000;
+    struct bus_options options = { .context = fixture.context,
+                                   .self = { role, 0 },
+                                   .endpoint = endpoint,
+                                   .callers = ~0u,
+                                   .high_water_mark = WATER,
+                                   .incarnation = ++incarnation };
     if (link_endpoint)
-        options.links[options.link_count++] = (struct bus_link){ link, link_endpoint };
+        options.links[options.link_count++] = (struct bus_link){ { link, 0 }, link_endpoint };
     struct bus *bus = bus_new (&options, reason, sizeof reason);
     assert_non_null (bus);
     return bus;
@@ -378,17 +382,16 @@ static void tell (enum what what)
 /*  The next frame of a bus, decoded; its values are counted. */
 static struct message hear (struct bus *bus, unsigned *count)
 {
-    struct address from;
-    const void *bytes;
-    size_t size;
+    struct bus_received received;
     uint64_t deadline_ms = now_ms () + DEADLINE_MS;
-    while (!bus_receive (bus, &from, &bytes, &size)) {
+    while (bus_receive (bus, now_ms (), false, &received) != BUS_MESSAGE) {
         assert_true (now_ms () < deadline_ms);
-        bus_wait (bus, NULL, 0, 100);
+        bus_work (bus, now_ms ());
+        bus_wait (bus, NULL, 0, 10, false);
     }
     struct decoder decoder;
     struct message message = { 0 };
-    assert_int_equal (decode_begin (&decoder, bytes, size, false), DECODE_OK);
+    assert_int_equal (decode_begin (&decoder, received.bytes, received.size, false), DECODE_OK);
     for (*count = 0; decode_next (&decoder, &message) == DECODE_OK; (*count)++)
         continue;
     return message;
@@ -396,10 +399,8 @@ static struct message hear (struct bus *bus, unsigned *count)
 
 static void expect_silence (struct bus *bus)
 {
-    struct address from;
-    const void *bytes;
-    size_t size;
-    assert_false (bus_receive (bus, &from, &bytes, &size));
+    struct bus_received received;
+    assert_int_equal (bus_receive (bus, now_ms (), false, &received), BUS_NOTHING);
 }
 
 /*  Waits until a line stands in the metrics. */
@@ -412,7 +413,7 @@ static void wait_for_metric (const char *line)
         page[size] = '\0';
         if (strstr (page, line))
             return;
-        bus_wait (fixture.peer, NULL, 0, 1);
+        bus_wait (fixture.peer, NULL, 0, 1, false);
     } while (now_ms () < deadline_ms);
     fail_msg ("no %s in:\n%s", line, page);
 }
@@ -434,11 +435,13 @@ static void set_options (void)
         .spec = &core,
         .settings = &fixture.settings,
         .bus = { .context = fixture.context,
-                 .role = ROLE_DECISION,
+                 .self = { ROLE_DECISION, 0 },
                  .endpoint = "inproc://core",
-                 .links = { { ROLE_STATS, "inproc://stats" } },
+                 .links = { { { ROLE_STATS, 0 }, "inproc://stats" } },
                  .link_count = 1,
-                 .high_water_mark = WATER },
+                 .callers = 1u << ROLE_INGEST,
+                 .high_water_mark = WATER,
+                 .incarnation = 1 },
         .target = { SERVICE_USERMETA, fixture.base, "secret" },
         .journal = { &notes, journal_append, journal_commit },
         .monitor = fixture.monitor,
@@ -545,7 +548,7 @@ static void test_nothing_that_was_not_asked_turns_the_core (void **state)
     (void) state;
     start_shell ();
     unsigned before = noted (&notes.handed[MESSAGE_TURN]);
-    bus_wait (fixture.peer, NULL, 0, 150);
+    bus_wait (fixture.peer, NULL, 0, 150, false);
     assert_int_equal (noted (&notes.handed[MESSAGE_TURN]), before);
 }
 
@@ -635,10 +638,8 @@ static void test_the_end_of_an_actor_is_told_behind_its_last_record (void **stat
     tell (DO_COUNT_AND_DRAINED);
     wait_for (&notes.drained, 2);
     assert_int_equal (noted (&notes.drained_uncommitted), 0);
-    struct address from;
-    const void *bytes;
-    size_t size;
-    assert_true (bus_receive (fixture.stats, &from, &bytes, &size)); /* it left before */
+    struct bus_received received;
+    assert_int_equal (bus_receive (fixture.stats, now_ms (), false, &received), BUS_MESSAGE); /* before */
 }
 
 static void test_destroyed_while_the_journal_refuses (void **state)
@@ -680,7 +681,7 @@ static void test_timers_fire_once_in_the_order_of_their_times (void **state)
     assert_int_equal (notes.timer_order[1], 2);
     assert_int_equal (notes.timer_order[2], 5);
     assert_int_equal (notes.timer_order[3], 4);
-    bus_wait (fixture.peer, NULL, 0, 50);
+    bus_wait (fixture.peer, NULL, 0, 50, false);
     assert_int_equal (noted (&notes.handed[MESSAGE_TIMER]), 4);
 }
 

@@ -1,5 +1,6 @@
 /*  test_outbox.c - what a turn sends: joined, in order, and nothing lost. */
 
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -30,12 +31,15 @@ static struct heard {
 } heard;
 
 static struct outbox *outbox;
+static unsigned takes = UINT_MAX; /* frames that are taken before one is not */
 
-static void hear (void *context, struct address to, const void *bytes, size_t size)
+static bool hear (void *context, struct address to, const void *bytes, size_t size)
 {
     (void) context;
     struct decoder decoder;
     struct message message;
+    if (heard.frames == takes)
+        return false;
     assert_int_equal (decode_begin (&decoder, bytes, size, false), DECODE_OK);
     if (heard.frames < 64) {
         heard.to[heard.frames] = to;
@@ -55,12 +59,23 @@ static void hear (void *context, struct address to, const void *bytes, size_t si
     heard.values += count;
     if (count > heard.most)
         heard.most = count;
+    return true;
 }
 
 static void flush (void)
 {
     memset (&heard, 0, sizeof heard);
-    outbox_flush (outbox, hear, NULL);
+    assert_true (outbox_flush (outbox, hear, NULL));
+}
+
+/*  Flushes to somebody who takes only so many frames. */
+static void flush_some (unsigned frames)
+{
+    memset (&heard, 0, sizeof heard);
+    takes = frames;
+    assert_false (outbox_flush (outbox, hear, NULL));
+    assert_int_equal (heard.frames, frames);
+    takes = UINT_MAX;
 }
 
 static int begin (void **state)
@@ -223,6 +238,63 @@ static void test_a_thousand_turns_are_each_their_own (void **state)
     }
 }
 
+static void test_what_is_not_taken_stays_in_order_for_the_next_flush (void **state)
+{
+    (void) state;
+    put_settled (ingest, 1);
+    put_plain (decision, MESSAGE_OPEN);
+    put_settled (second_ingest, 1);
+    flush_some (0);
+    flush_some (1);
+    assert_int_equal (heard.ids[0], MESSAGE_SETTLED);
+    flush_some (0);
+    flush_some (1);
+    assert_int_equal (heard.ids[0], MESSAGE_OPEN);
+    flush ();
+    assert_int_equal (heard.frames, 1);
+    assert_int_equal (heard.to[0].peer, 1);
+    flush ();
+    assert_int_equal (heard.frames, 0);
+}
+
+static void test_nothing_joins_what_is_on_its_way (void **state)
+{
+    (void) state;
+    put_settled (ingest, 1);
+    put_settled (second_ingest, 1);
+    flush_some (1);
+    put_settled (ingest, 2);
+    put_settled (second_ingest, 2);
+    put_settled (second_ingest, 3);
+    flush ();
+    assert_int_equal (heard.frames, 3);
+    assert_int_equal (heard.values, 4);
+    assert_int_equal (heard.to[0].peer, 1);
+    assert_int_equal (heard.last_position[0], 2);
+    assert_int_equal (heard.last_position[1], 3);
+}
+
+static void test_a_thousand_turns_that_are_cut_short_lose_nothing (void **state)
+{
+    (void) state;
+    uint64_t said = 0, came = 0;
+    for (unsigned turn = 0; turn < 1000; turn++) {
+        put_settled (ingest, ++said);
+        put_plain (ingest, MESSAGE_OPEN);
+        memset (&heard, 0, sizeof heard);
+        heard.last_position[0] = came;
+        takes = turn % 5;
+        bool all = outbox_flush (outbox, hear, NULL);
+        takes = UINT_MAX;
+        came = heard.last_position[0];
+        assert_true (!all || came == said);
+    }
+    memset (&heard, 0, sizeof heard);
+    heard.last_position[0] = came;
+    assert_true (outbox_flush (outbox, hear, NULL));
+    assert_int_equal (heard.last_position[0], 1000);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +309,10 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_what_breaks_a_limit_is_not_taken_and_spoils_nothing, begin,
                                          end),
         cmocka_unit_test_setup_teardown (test_a_thousand_turns_are_each_their_own, begin, end),
+        cmocka_unit_test_setup_teardown (test_what_is_not_taken_stays_in_order_for_the_next_flush, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_nothing_joins_what_is_on_its_way, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_thousand_turns_that_are_cut_short_lose_nothing, begin, end),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
