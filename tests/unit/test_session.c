@@ -413,6 +413,22 @@ static void test_protocols_apart_are_refused_by_name_until_one_is_renewed (void 
     ends_close (&a, &b);
 }
 
+static void test_an_older_protocol_is_refused_too (void **state)
+{
+    (void) state;
+    struct end a, b;
+    struct session_options newer = options_b (22);
+    newer.protocol_min = 2;
+    newer.protocol_max = 2;
+    end_open (&a, options_a (11));
+    end_open (&b, newer);
+    settle (&a, &b, EARLY_MS);
+    assert_string_equal (session_reason (b.session), "this is guerdon 0.1.0 speaking protocol 2, "
+                                                     "the other end is 0.1.0 speaking 1");
+    assert_int_equal (session_state (a.session), SESSION_REFUSED);
+    ends_close (&a, &b);
+}
+
 static void test_the_wrong_actor_is_refused (void **state)
 {
     (void) state;
@@ -671,6 +687,23 @@ static void test_acknowledgements_of_what_was_never_sent_are_rubbish (void **sta
     assert_int_equal (session_unacknowledged (a.session), 3);
     assert_int_equal (give_forged (&a, EARLY_MS, 22, 0, 2, 11, NULL), SESSION_NOTHING);
     assert_int_equal (session_unacknowledged (a.session), 1);
+    ends_close (&a, &b);
+}
+
+static void test_a_hello_that_acknowledges_what_was_never_sent_is_rubbish (void **state)
+{
+    (void) state;
+    struct end a, b;
+    ends_up (&a, &b);
+    for (uint64_t incarnation = 22; incarnation <= 23; incarnation++) {
+        struct session_options options = options_b (incarnation);
+        struct message message = hello_of (&options);
+        struct packet packet = forge_greeting (&message, incarnation, 11, false);
+        packet.head[3] = 1;
+        assert_int_equal (give (&a, EARLY_MS, &packet), SESSION_RUBBISH);
+        packet_free (&packet);
+    }
+    assert_int_equal (session_state (a.session), SESSION_UP);
     ends_close (&a, &b);
 }
 
@@ -1410,6 +1443,7 @@ int main (void)
         cmocka_unit_test (test_a_hello_of_a_later_language_is_understood),
         cmocka_unit_test (test_protocols_that_overlap_work_together),
         cmocka_unit_test (test_protocols_apart_are_refused_by_name_until_one_is_renewed),
+        cmocka_unit_test (test_an_older_protocol_is_refused_too),
         cmocka_unit_test (test_the_wrong_actor_is_refused),
         cmocka_unit_test (test_another_who_knocks_shuts_nobody_out),
         cmocka_unit_test (test_two_that_run_where_one_should_are_told),
@@ -1423,6 +1457,7 @@ int main (void)
         cmocka_unit_test (test_a_backlog_comes_at_the_pace_of_the_answers),
         cmocka_unit_test (test_what_comes_twice_is_acknowledged_at_once),
         cmocka_unit_test (test_acknowledgements_of_what_was_never_sent_are_rubbish),
+        cmocka_unit_test (test_a_hello_that_acknowledges_what_was_never_sent_is_rubbish),
         cmocka_unit_test (test_rubbish_is_told_and_changes_nothing),
         cmocka_unit_test (test_a_full_session_takes_nothing_until_it_is_acknowledged),
         cmocka_unit_test (test_a_socket_that_takes_nothing_is_asked_again),
