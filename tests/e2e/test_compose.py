@@ -19,6 +19,8 @@ import harness
 COMPOSE = os.path.join(harness.ROOT, "compose")
 SECONDS = 60
 FILES = sorted(name for name in os.listdir(COMPOSE) if name.endswith(".yaml"))
+# Words in capitals that are no variables.
+UNIT_WORDS = {"INSTANCE", "ROLE"}
 OURS = re.compile(r"(?:tcp|ipc|inproc)://[^,\s]+")
 
 
@@ -279,6 +281,48 @@ class Image(unittest.TestCase):
         for words in re.findall(r"^COPY (?!--from)(.*) \S+$", self.text, re.M):
             for path in words.split():
                 self.assertTrue(os.path.exists(os.path.join(harness.ROOT, path)), path)
+
+
+class Document(unittest.TestCase):
+    """docs/deploy.md keeps its word."""
+    text = facts.read("docs", "deploy.md")
+
+    def blocks(self, info):
+        return re.findall(r"^ *```%s\n(.*?)^ *```$" % info, self.text, re.M | re.S)
+
+    def test_every_command_option_and_role_is_one_the_program_has(self):
+        lines = [line for block in self.blocks("sh") + self.blocks("ini") for line in block.splitlines()]
+        found = re.findall(r"(?:^ *(?:[A-Z_]+=\S+ )*|/usr/bin/)guerdon (\S+)(.*)$", "\n".join(lines), re.M)
+        self.assertGreater(len(found), 5)
+        for command, rest in found:
+            self.assertIn(command, facts.commands())
+            self.assertLessEqual(set(re.findall(r"--[a-z-]+", rest)), set(facts.options(command)))
+            for roles in re.findall(r"--role (\S+)", rest):
+                self.assertLessEqual(set(roles.split(",")), set(facts.roles()))
+
+    def test_every_variable_and_value_is_one_the_program_takes(self):
+        blocks = self.blocks("sh env")
+        self.assertGreater(len(blocks), 3)
+        for block in blocks:
+            told = dict(line.strip().split("=", 1) for line in block.splitlines())
+            known = facts.configuration(told, "--sandbox")
+            self.assertEqual({name: (value, "environment") for name, value in told.items()},
+                             {name: known.get(name) for name in told})
+        for name in re.findall(r"`([A-Z][A-Z_]{3,})(?:=\S*)?`", self.text):
+            self.assertIn(name, set(facts.variables()) | facts.secret_files() | UNIT_WORDS)
+
+    def test_every_deployment_and_instance_is_told(self):
+        self.assertEqual(sorted(FILES), sorted(re.findall(r"^\| `compose/(\S+)`", self.text, re.M)))
+        units = os.listdir(os.path.join(COMPOSE, "systemd"))
+        for instance in re.findall(r"guerdon@(\w+)\.service\.d", " ".join(units)):
+            self.assertIn("`guerdon@%s.service`" % instance, self.text)
+
+    def test_a_user_of_the_image_is_the_one_of_the_document(self):
+        user = re.search(r"--uid (\d+)", Image.text)[1]
+        self.assertIn("user %s" % user, self.text)
+        for name in FILES:
+            for owner in re.findall(r"(?:-o |uid=)(\d+)", facts.read("compose", name)):
+                self.assertEqual(user, owner)
 
 
 if __name__ == "__main__":
