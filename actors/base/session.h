@@ -120,6 +120,7 @@ void session_stuck (struct session *session, uint64_t now_ms);
     latest; UINT64_MAX for never. */
 uint64_t session_due (const struct session *session);
 
+/*  How it stands with the other end. */
 enum session_state session_state (const struct session *session);
 
 /*  Why it is refused, naming both versions; set when session_receive says
