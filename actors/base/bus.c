@@ -16,7 +16,8 @@
 enum {
     SOCKETS_MAX = BUS_LINKS_MAX + 1,
     IDENTITY_MAX = 32,
-    FRAMES_A_CALL_MAX = 256, /* that bus_receive looks at before it lets go */
+    FRAMES_A_CALL_MAX = 256,       /* that bus_receive looks at before it lets go */
+    FRAMES_BEFORE_LOOK_MAX = 4096, /* that are taken before silence is looked for */
     KEYS_LOOK_MS = 1000
 };
 
@@ -67,6 +68,7 @@ struct bus {
     bool has_router; /* then it is socket 0 */
     struct hop peers[BUS_PEERS_MAX];
     unsigned peer_count;
+    unsigned unlooked;  /* frames taken since silence was looked for */
     uint64_t renew_ms;  /* when keys are looked at next */
     zmq_msg_t head;     /* of a session's frame */
     zmq_msg_t received; /* what bus_receive handed out last */
@@ -135,8 +137,39 @@ static struct socket *socket_add (struct bus *bus, int type, struct address peer
     return good ? socket : NULL;
 }
 
+static struct hop *peer_find (struct bus *bus, struct address address)
+{
+    for (unsigned i = 0; i < bus->peer_count; i++)
+        if (bus->peers[i].address.role == address.role && bus->peers[i].address.peer == address.peer)
+            return &bus->peers[i];
+    return NULL;
+}
+
+static void peer_remove (struct bus *bus, struct hop *peer)
+{
+    session_destroy (&peer->session);
+    *peer = bus->peers[--bus->peer_count];
+}
+
+/*  Somebody who knocked and never came in, to make room for another; NULL when
+    there is none. */
+static struct hop *peer_idle (struct bus *bus)
+{
+    for (unsigned i = 0; i < bus->peer_count; i++) {
+        const struct hop *peer = &bus->peers[i];
+        enum session_state state = session_state (peer->session);
+        bool came = state == SESSION_UP || state == SESSION_LOST;
+        if (bus->has_router && peer->socket == 0 && !came && !session_unacknowledged (peer->session))
+            return &bus->peers[i];
+    }
+    return NULL;
+}
+
 static struct hop *peer_add (struct bus *bus, struct address address, unsigned socket, bool speaks_first)
 {
+    struct hop *idle = bus->peer_count == BUS_PEERS_MAX ? peer_idle (bus) : NULL;
+    if (idle)
+        peer_remove (bus, idle);
     if (bus->peer_count == BUS_PEERS_MAX)
         return NULL;
     const struct session_options options = {
@@ -155,14 +188,6 @@ static struct hop *peer_add (struct bus *bus, struct address address, unsigned s
         return NULL;
     bus->peer_count++;
     return peer;
-}
-
-static struct hop *peer_find (struct bus *bus, struct address address)
-{
-    for (unsigned i = 0; i < bus->peer_count; i++)
-        if (bus->peers[i].address.role == address.role && bus->peers[i].address.peer == address.peer)
-            return &bus->peers[i];
-    return NULL;
 }
 
 static bool open_router (struct bus *bus)
@@ -298,9 +323,12 @@ void bus_work (struct bus *bus, uint64_t now_ms)
     renew_keys (bus, now_ms);
     struct session_frame frame;
     for (unsigned i = 0; i < bus->peer_count; i++)
-        while (session_next (bus->peers[i].session, now_ms, &frame))
-            if (!send_session_frame (bus, &bus->peers[i], &frame))
-                break;
+        while (session_next (bus->peers[i].session, now_ms, &frame)) {
+            if (send_session_frame (bus, &bus->peers[i], &frame))
+                continue;
+            session_stuck (bus->peers[i].session, now_ms);
+            break;
+        }
 }
 
 uint64_t bus_due (const struct bus *bus)
@@ -313,17 +341,24 @@ uint64_t bus_due (const struct bus *bus)
     return due;
 }
 
-uint32_t bus_unacknowledged (const struct bus *bus, struct address peer)
+uint32_t bus_unacknowledged (struct bus *bus, struct address peer)
+{
+    const struct hop *hop = peer_find (bus, peer);
+    return hop ? session_unacknowledged (hop->session) : 0;
+}
+
+bool bus_all_acknowledged (const struct bus *bus)
 {
     for (unsigned i = 0; i < bus->peer_count; i++)
-        if (bus->peers[i].address.role == peer.role && bus->peers[i].address.peer == peer.peer)
-            return session_unacknowledged (bus->peers[i].session);
-    return 0;
+        if (session_unacknowledged (bus->peers[i].session))
+            return false;
+    return true;
 }
 
 /*  ---- receiving ---------------------------------------------------------- */
 
-/*  Who a DEALER says it is, "role/number"; false for a stranger. */
+/*  Who a DEALER says it is, "role/number" as it is written here; false for
+    a stranger. */
 static bool read_identity (zmq_msg_t *frame, struct address *from)
 {
     const char *bytes = zmq_msg_data (frame);
@@ -336,7 +371,8 @@ static bool read_identity (zmq_msg_t *frame, struct address *from)
             continue;
         unsigned peer = 0;
         for (size_t at = length + 1; at < size; at++) {
-            if (bytes[at] < '0' || bytes[at] > '9')
+            bool leads = at == length + 1 && bytes[at] == '0' && size > at + 1; /* another name for it */
+            if (bytes[at] < '0' || bytes[at] > '9' || leads)
                 return false;
             peer = peer * 10 + (unsigned) (bytes[at] - '0');
         }
@@ -372,21 +408,11 @@ static enum bus_input drop_rest (zmq_msg_t *frame, void *socket)
     return BUS_RUBBISH;
 }
 
-/*  Takes a frame of a session: bus->head, and bus->received when it has a
-    payload. */
-static enum bus_input take_session_frame (struct bus *bus, unsigned socket, uint64_t now_ms, bool held,
-                                          bool payload, struct bus_received *received)
+/*  What a session makes of a frame, for whoever receives. */
+static enum bus_input input_of (enum session_input input, const struct session *session,
+                                struct bus_received *received)
 {
-    struct hop *peer = peer_find (bus, received->from);
-    if (!peer)
-        peer = peer_add (bus, received->from, socket, false);
-    if (!peer)
-        return BUS_RUBBISH;
-    session_hold (peer->session, held);
-    received->bytes = payload ? zmq_msg_data (&bus->received) : NULL;
-    received->size = payload ? zmq_msg_size (&bus->received) : 0;
-    switch (session_receive (peer->session, now_ms, zmq_msg_data (&bus->head), zmq_msg_size (&bus->head),
-                             received->bytes, received->size)) {
+    switch (input) {
     case SESSION_DELIVER:
         return BUS_MESSAGE;
     case SESSION_CAME:
@@ -396,7 +422,8 @@ static enum bus_input take_session_frame (struct bus *bus, unsigned socket, uint
         received->state = PEER_RESTARTED;
         return BUS_PEER;
     case SESSION_NO:
-        received->bytes = session_reason (peer->session);
+        received->state = session_state (session) == SESSION_UP ? PEER_UP : PEER_LOST;
+        received->bytes = session_reason (session);
         received->size = strlen (received->bytes);
         return BUS_REFUSED;
     case SESSION_RUBBISH:
@@ -407,22 +434,46 @@ static enum bus_input take_session_frame (struct bus *bus, unsigned socket, uint
     return BUS_NOTHING;
 }
 
-/*  What stands behind the identity, or all there is on a DEALER. */
+/*  Takes a frame of a session: bus->head, and bus->received when it has a
+    payload. Whoever begins with rubbish does not become a peer. */
+static enum bus_input take_session_frame (struct bus *bus, unsigned socket, uint64_t now_ms, bool held,
+                                          bool payload, struct bus_received *received)
+{
+    struct hop *peer = peer_find (bus, received->from);
+    bool fresh = !peer;
+    if (fresh)
+        peer = peer_add (bus, received->from, socket, false);
+    if (!peer)
+        return BUS_RUBBISH;
+    session_hold (peer->session, held);
+    received->bytes = payload ? zmq_msg_data (&bus->received) : NULL;
+    received->size = payload ? zmq_msg_size (&bus->received) : 0;
+    enum bus_input input =
+        input_of (session_receive (peer->session, now_ms, zmq_msg_data (&bus->head),
+                                   zmq_msg_size (&bus->head), received->bytes, received->size),
+                  peer->session, received);
+    if (fresh && input == BUS_RUBBISH)
+        peer_remove (bus, peer);
+    return input;
+}
+
+/*  What stands behind the identity, or all there is on a DEALER; *empty when that
+    is nothing. */
 static enum bus_input receive_body (struct bus *bus, unsigned index, uint64_t now_ms, bool held,
-                                    struct bus_received *received)
+                                    struct bus_received *received, bool *empty)
 {
     const struct socket *socket = &bus->sockets[index];
+    zmq_msg_t *first = socket->remote ? &bus->head : &bus->received;
+    *empty = !receive_frame (first, socket->handle);
+    if (*empty)
+        return BUS_NOTHING;
     if (!socket->remote) {
-        if (!receive_frame (&bus->received, socket->handle))
-            return BUS_NOTHING;
         if (zmq_msg_more (&bus->received))
             return drop_rest (&bus->received, socket->handle);
         received->bytes = zmq_msg_data (&bus->received);
         received->size = zmq_msg_size (&bus->received);
         return BUS_MESSAGE;
     }
-    if (!receive_frame (&bus->head, socket->handle))
-        return BUS_NOTHING;
     if (!is_proven (socket, received->from, &bus->head))
         return drop_rest (&bus->head, socket->handle);
     bool payload = zmq_msg_more (&bus->head);
@@ -439,20 +490,15 @@ static enum bus_input receive_from (struct bus *bus, unsigned index, uint64_t no
 {
     const struct socket *socket = &bus->sockets[index];
     received->from = socket->peer;
-    *empty = false;
-    if (socket->peer.role != ROLE_SHELL) {
-        enum bus_input input = receive_body (bus, index, now_ms, held, received);
-        *empty = input == BUS_NOTHING && errno == EAGAIN;
-        return input;
-    }
-    if (!receive_frame (&bus->received, socket->handle)) {
-        *empty = true;
+    if (socket->peer.role != ROLE_SHELL)
+        return receive_body (bus, index, now_ms, held, received, empty);
+    *empty = !receive_frame (&bus->received, socket->handle);
+    if (*empty)
         return BUS_NOTHING;
-    }
     bool known = read_identity (&bus->received, &received->from);
     if (!known || !zmq_msg_more (&bus->received) || !(bus->options.callers & 1u << received->from.role))
         return drop_rest (&bus->received, socket->handle);
-    return receive_body (bus, index, now_ms, held, received);
+    return receive_body (bus, index, now_ms, held, received, empty);
 }
 
 /*  Whether somebody has just become silent. */
@@ -461,24 +507,22 @@ static bool find_lost (struct bus *bus, uint64_t now_ms, struct bus_received *re
     for (unsigned i = 0; i < bus->peer_count; i++) {
         if (!session_expire (bus->peers[i].session, now_ms))
             continue;
-        received->from = bus->peers[i].address;
-        received->state = PEER_LOST;
+        *received = (struct bus_received){ .from = bus->peers[i].address, .state = PEER_LOST };
         return true;
     }
     return false;
 }
 
-enum bus_input bus_receive (struct bus *bus, uint64_t now_ms, bool held, struct bus_received *received)
+/*  The next thing that a socket has. BUS_NOTHING too when there may be more, after
+    so much that was nothing: *all tells. */
+static enum bus_input receive_any (struct bus *bus, uint64_t now_ms, bool held, struct bus_received *received,
+                                   bool *all)
 {
-    *received = (struct bus_received){ .bytes = NULL };
-    if (find_lost (bus, now_ms, received))
-        return BUS_PEER;
     unsigned idle = 0;
     for (unsigned tried = 0; idle < bus->count && tried < FRAMES_A_CALL_MAX; tried++) {
         unsigned index = bus->turn;
         bool empty = true;
         bus->turn = (bus->turn + 1) % bus->count;
-        errno = 0;
         if (!held || bus->sockets[index].remote) {
             enum bus_input input = receive_from (bus, index, now_ms, held, received, &empty);
             if (input != BUS_NOTHING)
@@ -486,7 +530,26 @@ enum bus_input bus_receive (struct bus *bus, uint64_t now_ms, bool held, struct 
         }
         idle = empty ? idle + 1 : 0;
     }
+    *all = idle >= bus->count;
     return BUS_NOTHING;
+}
+
+/*  Silence is looked for when everything that waited was heard: a pause of our
+    own is none. Those who are heard all the time cannot put that off for ever. */
+enum bus_input bus_receive (struct bus *bus, uint64_t now_ms, bool held, struct bus_received *received)
+{
+    bool all = false;
+    bool overdue = bus->unlooked >= FRAMES_BEFORE_LOOK_MAX;
+    *received = (struct bus_received){ .bytes = NULL };
+    enum bus_input input = overdue ? BUS_NOTHING : receive_any (bus, now_ms, held, received, &all);
+    if (input != BUS_NOTHING)
+        bus->unlooked++;
+    if (input != BUS_NOTHING || (!all && !overdue))
+        return input;
+    bus->unlooked = 0;
+    if (find_lost (bus, now_ms, received))
+        return BUS_PEER;
+    return overdue ? receive_any (bus, now_ms, held, received, &all) : BUS_NOTHING;
 }
 
 void bus_wait (struct bus *bus, const int *descriptors, unsigned count, long timeout_ms, bool held)

@@ -66,7 +66,7 @@ enum bus_input {
     BUS_NOTHING, /* nothing waits */
     BUS_MESSAGE, /* a message for the core */
     BUS_PEER,    /* a peer came, went, or came back without its memory */
-    BUS_REFUSED, /* a peer and we cannot work together: the bytes say why, once */
+    BUS_REFUSED, /* a peer and we cannot work together: the bytes say why, each time it asks */
     BUS_RUBBISH  /* something that makes no sense was dropped */
 };
 
@@ -74,7 +74,7 @@ struct bus_received {
     struct address from;
     const void *bytes; /* BUS_MESSAGE, BUS_REFUSED: live until the next call */
     size_t size;
-    enum peer_state state; /* BUS_PEER */
+    enum peer_state state; /* BUS_PEER; BUS_REFUSED: whether the right one is up all the same */
 };
 
 /*  The next thing that waits, without blocking. Sockets take turns. While
@@ -91,7 +91,10 @@ void bus_work (struct bus *bus, uint64_t now_ms);
 uint64_t bus_due (const struct bus *bus);
 
 /*  Messages given to a peer that it has not acknowledged; 0 within a process. */
-uint32_t bus_unacknowledged (const struct bus *bus, struct address peer);
+uint32_t bus_unacknowledged (struct bus *bus, struct address peer);
+
+/*  Whether every message beyond the process has arrived. */
+bool bus_all_acknowledged (const struct bus *bus);
 
 /*  Waits until a message is there, one of the descriptors is readable, or the
     time is over; -1 waits for ever. With `held`, messages within the process do

@@ -127,6 +127,20 @@ bool outbox_put (struct outbox *outbox, struct address to, const struct message 
     return false;
 }
 
+void outbox_forget (struct outbox *outbox, struct address to)
+{
+    size_t kept = outbox->sent;
+    for (size_t i = outbox->sent; i < outbox->count; i++) {
+        struct parcel parcel = outbox->parcels[i];
+        if (parcel.to.role == to.role && parcel.to.peer == to.peer)
+            continue;
+        outbox->parcels[i] = outbox->parcels[kept]; /* its bytes are used again */
+        outbox->parcels[kept++] = parcel;
+    }
+    outbox->count = kept;
+    outbox->open_from = kept;
+}
+
 /*  Sends one parcel as a frame. */
 static bool parcel_send (struct outbox *outbox, const struct parcel *parcel,
                          bool (*send) (void *context, struct address to, const void *bytes, size_t size),

@@ -22,6 +22,9 @@ void outbox_destroy (struct outbox **outbox);
     language, or there is no memory: nothing was taken. */
 bool outbox_put (struct outbox *outbox, struct address to, const struct message *message);
 
+/*  Forgets what is held for a peer. */
+void outbox_forget (struct outbox *outbox, struct address to);
+
 /*  Hands every frame to `send`, in the order in which they were begun, until it
     returns false for one: that one and those behind it stay for the next flush.
     True when the outbox is empty. */

@@ -23,10 +23,12 @@ enum {
     CONNECTIONS_MAX = 16,  /* more in flight gains nothing (reference: platform) */
     TURN_FRAMES_MAX = 256, /* frames of one turn, before what they cause goes out */
     COMMIT_RETRY_MS = 100,
+    BLOCKED_RETRY_MS = 100, /* of a hop within the process that is full */
     DATAGRAM_RETRY_MS = 10000,
     DRAINED_WAIT_MS = 500,     /* for the last words to arrive, from when there is nothing more to say */
     COUNTS_UNDER_WAY_MAX = 64, /* messages of counts that stats has not acknowledged */
-    RUBBISH_LOG_MS = 60000,    /* at most one line about rubbish a minute */
+    RUBBISH_LOG_MS = 60000,    /* at most one line about rubbish a minute, */
+    REFUSED_LOG_MS = 60000,    /* … and one about peers that cannot work with us */
     STACK_SIZE = 512 * 1024
 };
 
@@ -57,6 +59,7 @@ struct shell {
     int datagram; /* socket, or -1 */
     uint64_t datagram_retry_ms;
     uint64_t rubbish_logged_ms;
+    uint64_t refused_logged_ms;
     uint64_t frames_in;
     uint64_t frames_out;
     uint64_t dropped;
@@ -246,10 +249,14 @@ static void hand_over_frame (struct shell *self, struct address from, const void
     }
 }
 
+/*  What was put for one who came back without its memory, and is not out yet, was
+    meant for the one before: the core puts again what is still wanted. */
 static void hand_over_peer (struct shell *self, const struct bus_received *received)
 {
     struct message message = { .id = MESSAGE_PEER, .from = received->from };
     message.peer.state = received->state;
+    if (received->state == PEER_RESTARTED)
+        outbox_forget (self->outbox, received->from);
     log_say (self->name, received->state == PEER_LOST ? LOG_WARN : LOG_INFO, "%s/%u: %s",
              role_name (received->from.role), (unsigned) received->from.peer,
              peer_state_name (received->state));
@@ -260,13 +267,16 @@ static void hand_over_peer (struct shell *self, const struct bus_received *recei
 static void on_refused (struct shell *self, const struct bus_received *received)
 {
     struct text reason = { received->bytes, (uint32_t) received->size };
+    monitor_peer (self->options.monitor, self->options.spec->role, received->from, received->state, reason);
+    if (self->refused_logged_ms && self->now.steady_ms < self->refused_logged_ms + REFUSED_LOG_MS)
+        return;
+    self->refused_logged_ms = self->now.steady_ms;
     log_say (self->name, LOG_ERROR, "%s/%u cannot work with us: %.*s", role_name (received->from.role),
              (unsigned) received->from.peer, (int) reason.size, reason.data);
-    monitor_peer (self->options.monitor, self->options.spec->role, received->from, PEER_LOST, reason);
 }
 
-/*  Everything that waits on the bus. While a turn is held, what comes is left to
-    be sent again, and peers that come or go are told when it is over. */
+/*  Everything that waits on the bus. While a turn is held, messages are left to be
+    sent again; peers that come or go are told. */
 static void hand_over_frames (struct shell *self, bool held)
 {
     struct bus_received received;
@@ -301,6 +311,12 @@ static void hand_over_orders (struct shell *self)
         self->drain_handed = true;
         hand_over_plain (self, MESSAGE_DRAIN);
     }
+}
+
+/*  True while nothing new may be taken: what was asked for is not out yet. */
+static bool is_held (const struct shell *self)
+{
+    return self->uncommitted || self->blocked;
 }
 
 /*  ---- output ------------------------------------------------------------- */
@@ -370,10 +386,10 @@ static void report_messages (struct shell *self)
 /*  Whether everything that was said has arrived. */
 static bool all_said (const struct shell *self)
 {
-    for (unsigned i = 0; i < self->options.bus.link_count; i++)
-        if (bus_unacknowledged (self->bus, self->options.bus.links[i].peer))
+    for (unsigned i = 0; i < COUNTERS; i++)
+        if (self->counts[i])
             return false;
-    return true;
+    return bus_all_acknowledged (self->bus);
 }
 
 /*  DRAINED is told last: whoever waits for it may end the process, and with it
@@ -381,7 +397,7 @@ static bool all_said (const struct shell *self)
 static void tell_drained (struct shell *self)
 {
     bool waited = self->now.steady_ms >= self->drained_ms + DRAINED_WAIT_MS;
-    if (!self->drained || self->blocked || (!all_said (self) && !waited))
+    if (!self->drained || is_held (self) || (!all_said (self) && !waited))
         return;
     self->drained = false;
     self->options.notify (self->options.notify_context, self->options.spec->role,
@@ -416,18 +432,12 @@ static long wait_ms (const struct shell *self)
     return timeout_ms;
 }
 
-/*  True while nothing new may be taken: what was asked for is not out yet. */
-static bool is_held (const struct shell *self)
+/*  Until a steady time in ms; -1 for never. */
+static long until (const struct shell *self, uint64_t at_ms)
 {
-    return self->uncommitted || self->blocked;
-}
-
-static long bus_wait_ms (const struct shell *self)
-{
-    uint64_t due = bus_due (self->bus);
-    if (due == UINT64_MAX)
+    if (at_ms == UINT64_MAX)
         return -1;
-    return due > self->now.steady_ms ? (long) (due - self->now.steady_ms) : 0;
+    return at_ms > self->now.steady_ms ? (long) (at_ms - self->now.steady_ms) : 0;
 }
 
 /*  Waits for something to do. While a turn is held nothing new is taken, so
@@ -436,24 +446,30 @@ static void wait_for_work (struct shell *self)
 {
     int descriptors[2] = { self->order_fd, self->http ? http_client_fd (self->http) : -1 };
     bool held = is_held (self);
-    long timeout_ms = bus_wait_ms (self);
+    long timeout_ms = until (self, bus_due (self->bus));
     if (self->uncommitted)
-        timeout_ms = sooner (timeout_ms, self->retry_commit_ms > self->now.steady_ms
-                                             ? (long) (self->retry_commit_ms - self->now.steady_ms)
-                                             : 0);
-    else if (!held)
+        timeout_ms = sooner (timeout_ms, until (self, self->retry_commit_ms));
+    else if (self->blocked)
+        timeout_ms = sooner (timeout_ms, BLOCKED_RETRY_MS);
+    else
         timeout_ms = sooner (timeout_ms, wait_ms (self));
+    if (self->drained && !held)
+        timeout_ms = sooner (timeout_ms, until (self, self->drained_ms + DRAINED_WAIT_MS));
     unsigned count = held ? 0 : self->http ? 2 : 1;
     bus_wait (self->bus, descriptors, count, timeout_ms, held);
 }
 
-/*  Goes on with a turn that was held, as far as it can. */
+/*  Goes on with a turn that was held, as far as it can. What the core asks for
+    because a peer came or went is committed with it. */
 static void resume (struct shell *self)
 {
+    self->busy = false;
     hand_over_frames (self, true);
+    if (self->busy)
+        hand_over_plain (self, MESSAGE_TURN);
     if (self->uncommitted && self->now.steady_ms < self->retry_commit_ms)
         return;
-    if (!self->uncommitted || commit (self))
+    if ((!self->uncommitted && !self->busy) || commit (self))
         let_out (self);
 }
 
@@ -467,6 +483,7 @@ static void take (struct shell *self)
         http_client_work (self->http);
     hand_over_frames (self, false);
     if (!self->busy) {
+        send_counts (self);
         report_messages (self);
         return;
     }
