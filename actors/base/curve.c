@@ -76,6 +76,8 @@ struct curve {
     int wake;  /* eventfd: a socket is new, or it is over */
     void *zap; /* of the thread once it runs */
 
+    atomic_uint opened; /* sockets so far: the names of their events */
+
     pthread_mutex_t lock;
     struct keyring keyring;
     struct watched watched[CURVE_SOCKETS_MAX];
@@ -542,7 +544,8 @@ static void *open_events (struct curve *curve, void *socket, bool server)
     int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
                  ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
                  ZMQ_EVENT_MONITOR_STOPPED | (server ? ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED : 0);
-    snprintf (endpoint, sizeof endpoint, "inproc://curve-events-%p", socket);
+    /*  A name of its own: that of a socket that was closed is free only later. */
+    snprintf (endpoint, sizeof endpoint, "inproc://curve-events-%u", atomic_fetch_add (&curve->opened, 1));
     void *pair = zmq_socket (curve->context, ZMQ_PAIR);
     if (pair && zmq_socket_monitor (socket, endpoint, events) == 0 && set_int (pair, ZMQ_LINGER, 0) &&
         set_int (pair, ZMQ_RCVHWM, EVENTS_WAITING_MAX) && zmq_connect (pair, endpoint) == 0)
