@@ -105,8 +105,8 @@ static void test_a_reason_of_any_bytes_leaves_the_page_json (void **state)
         size_t size = monitor_ready_page (monitor, page, PAGE_SIZE);
         struct json_reader *reader = json_reader_new (REPLY_SIZE_MAX);
         assert_non_null (reader);
-        struct raw raw, found;
-        struct text text;
+        struct raw raw = NO_RAW, found = NO_RAW;
+        struct text text = NO_TEXT;
         json_reader_feed (reader, page, size);
         assert_int_equal (json_reader_finish (reader, &raw), BODY_JSON);
         assert_true (raw_path (raw, "services.usermeta.reason", &found) && raw_text (found, &text));
