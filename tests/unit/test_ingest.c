@@ -767,6 +767,30 @@ static void test_a_late_event_waits_for_room_and_is_not_lost (void **state)
     end (NULL);
 }
 
+static void test_a_late_event_without_room_keeps_its_gap_open_behind_the_grace (void **state)
+{
+    (void) state;
+    begin_window (1);
+    answer_range (own (NO_AFTER, 1), 1, 1);
+    settle (1);
+    answer_range (own (1, 1), 3, 3);
+    harness_run (&h, 30);
+    answer_range (ahead (1, 100), 3, 3);
+    harness_advance (&h, 5000);
+    assert_true (harness_fire (&h));
+    answer_range (ahead (1, 100), 2, 3); /* it is there at last, and there is no credit for it */
+    settle (3);
+    assert_int_equal (find_poll (true, 3, 1), 0);
+    harness_run (&h, 250);
+    answer_range (ahead (1, 100), 2, 3);
+    handed (1);
+    handed (3);
+    handed (2);
+    settle (2);
+    own (3, 1);
+    end (NULL);
+}
+
 /*  ---- pages that are odd ------------------------------------------------- */
 
 static void test_what_two_polls_bring_is_handed_on_once (void **state)
@@ -1740,6 +1764,7 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_an_element_without_an_id_does_not_hold_a_gap_for_ever, begin,
                                          end),
         cmocka_unit_test (test_a_late_event_waits_for_room_and_is_not_lost),
+        cmocka_unit_test (test_a_late_event_without_room_keeps_its_gap_open_behind_the_grace),
         cmocka_unit_test_setup_teardown (test_what_two_polls_bring_is_handed_on_once, begin, end),
         cmocka_unit_test_setup_teardown (test_ids_that_go_backwards_are_taken_once_and_named, begin, end),
         cmocka_unit_test_setup_teardown (test_elements_without_an_id_fail_and_the_rest_goes_on, begin, end),
