@@ -512,6 +512,21 @@ static void on_bad_answer (struct ingest *self, struct poll *poll, const struct 
     poll_failed (self, poll, reason, answer->retry_after_ms, now, effects);
 }
 
+/*  Gives up the ids that are still missing up to `last` and were missing for the
+    grace when this look began. Only below the very first event the grace is
+    short: there is mostly nothing to wait for. */
+static void close_gaps (struct ingest *self, const struct poll *poll, uint64_t last)
+{
+    uint32_t grace_ms = self->settings->gap_grace_ms;
+    if (poll->started_ms >= grace_ms)
+        flight_close_gaps (&self->flight, last, poll->started_ms - grace_ms);
+    uint64_t below;
+    bool has_below = true;
+    const struct flight_entry *gap = flight_first_gap (&self->flight, &below, &has_below);
+    if (gap && !has_below && gap->position <= last && poll->started_ms >= FIRST_GAP_GRACE_MS)
+        flight_close_gaps (&self->flight, gap->position, poll->started_ms - FIRST_GAP_GRACE_MS);
+}
+
 static void on_page (struct ingest *self, enum poll_kind kind, const struct http_answer *answer,
                      struct moment now, const struct effects *effects)
 {
@@ -545,13 +560,8 @@ static void on_page (struct ingest *self, enum poll_kind kind, const struct http
         poll->due_ms = 0; /* its interval is kept elsewhere */
     else
         pace (poll, harvest.fresh > 0, now);
-    if (kind == POLL_GAP && !harvest.full && answer->body_state == BODY_JSON) {
-        uint32_t grace_ms = self->settings->gap_grace_ms;
-        if (!poll->has_after && grace_ms > FIRST_GAP_GRACE_MS)
-            grace_ms = FIRST_GAP_GRACE_MS;
-        if (poll->started_ms >= grace_ms)
-            flight_close_gaps (&self->flight, harvest.last, poll->started_ms - grace_ms);
-    }
+    if (kind == POLL_GAP && !harvest.full)
+        close_gaps (self, poll, harvest.last);
 }
 
 static void on_http_answer (struct ingest *self, struct moment now, const struct message *message,
