@@ -256,7 +256,7 @@ static uint64_t told_gauge (enum gauge gauge)
 
 /*  ---- asking and handing on ---------------------------------------------- */
 
-static void test_nothing_is_read_before_there_is_credit (void **state)
+static void test_nothing_is_taken_before_there_is_credit (void **state)
 {
     (void) state;
     struct settings settings = harness_settings ();
@@ -264,13 +264,20 @@ static void test_nothing_is_read_before_there_is_credit (void **state)
     struct recorded *open = harness_take_recorded (&h, MESSAGE_OPEN);
     assert_non_null (open);
     assert_int_equal (open->to.role, ROLE_DECISION);
-    harness_run (&h, 10000);
     no_poll ();
+    harness_run (&h, 10000);
     give_credit (0);
+    /*  It may look whether the service is there, and leaves what it sees. */
+    uint64_t probe = find_poll (true, NO_AFTER, 1);
+    if (probe)
+        answer_range (probe, 1, 1);
     harness_run (&h, 10000);
     no_poll ();
+    handed_nothing ();
+    assert_int_equal (counted (COUNTER_EVENTS), 0);
     give_credit (10);
-    own (NO_AFTER, 10);
+    answer_range (own (NO_AFTER, 10), 1, 1);
+    handed (1);
     end (NULL);
 }
 
@@ -1750,7 +1757,7 @@ static void test_a_walk_at_random (void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test (test_nothing_is_read_before_there_is_credit),
+    cmocka_unit_test (test_nothing_is_taken_before_there_is_credit),
     cmocka_unit_test_setup_teardown (test_the_first_poll_has_no_after, begin, end),
     cmocka_unit_test_setup_teardown (test_a_page_is_handed_on_event_by_event, begin, end),
     cmocka_unit_test (test_a_trace_is_the_same_after_a_restart_and_another_elsewhere),
