@@ -31,6 +31,10 @@
 
 enum { ACTORS_MAX = 8, SANDBOX_POLL_TIMEOUT_MS = 5000, REASON_MAX = 512, TRIM_AFTER_MS = 300 };
 
+/*  When the time to finish is over each actor is still asked, and has this long:
+    only those that really have work left are named, and stats sends its counts. */
+enum { LAST_WORD_MS = 50 };
+
 static const char self_name[] = "guerdon";
 
 static const char *const help =
@@ -326,6 +330,9 @@ static bool run_until_signal (struct process *self)
     process on the spot. */
 static bool drain_actor (struct process *self, unsigned index, uint64_t deadline_ms)
 {
+    uint64_t last_word_ms = steady_ms () + LAST_WORD_MS;
+    if (deadline_ms < last_word_ms)
+        deadline_ms = last_word_ms;
     shell_drain (self->shells[index]);
     while (!atomic_load (&self->drained[index])) {
         uint64_t now_ms = steady_ms ();

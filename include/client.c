@@ -255,9 +255,9 @@ static void retry_later (const struct call *call, uint32_t job, const struct htt
     builder_init (&what, memory, sizeof memory);
     verdict_describe (&what, answer);
     enum log_level level = pending->attempts == STUBBORN_ATTEMPTS ? LOG_WARN : LOG_DEBUG;
-    put_log (call->effects, level, about_job (client, job),
-             "%s: %s; attempt %u of %u requests again in %u ms", service_name (client->rules->service),
-             memory, (unsigned) pending->attempts + 1, (unsigned) pending->members, (unsigned) wait);
+    put_log (call->effects, level, about_job (client, job), "%s: %s; attempt %u, of %u at once, in %u ms",
+             service_name (client->rules->service), memory, (unsigned) pending->attempts + 1,
+             (unsigned) pending->members, (unsigned) wait);
     requests_wait (&client->requests, job, call->now.steady_ms + wait);
 }
 

@@ -144,7 +144,8 @@ static const struct variable variables[VARIABLE_COUNT] = {
                         "1 to 200 of A-Z a-z 0-9 _ . -, because usermeta cannot store \":\" \",\" \"/\" "
                         "or spaces under their own name" },
     [VAR_REWARD_AMOUNT] = { "REWARD_APP_1_USER_LOGIN_APP_2_AMOUNT", REQUIRED, check_number, -ANY_INTEGER_MAX,
-                            ANY_INTEGER_MAX, NULL, "10", "a decimal integer such as 10" },
+                            ANY_INTEGER_MAX, NULL, "10",
+                            "a decimal integer such as 10, at most 9007199254740991" },
     [VAR_REWARD_CURRENCY] = { "REWARD_APP_1_USER_LOGIN_APP_2_CURRENCY", REQUIRED, check_name, 1,
                               NAME_SIZE_MAX, NULL, "gold", "the currency of the reward, " EXPECTED_NAME },
     [VAR_EVENTS_CLIENT_ID] = { "EVENTS_CLIENT_ID", REQUIRED | EMIT, check_name, 1, NAME_SIZE_MAX, NULL,

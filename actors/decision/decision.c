@@ -15,9 +15,9 @@
 enum { INGESTS_MAX = 64, WORKERS_MAX = 16, NONE = -1 };
 
 /*  Where a player's first event stands. */
-enum stage { STAGE_READING, STAGE_MARKING, STAGE_GIVING };
+enum stage { STAGE_NEW, STAGE_READING, STAGE_MARKING, STAGE_GIVING };
 
-static const char *const stage_names[] = { "reading", "marking", "giving" };
+static const char *const stage_names[] = { "new", "reading", "marking", "giving" };
 
 /*  An event that is not settled. */
 struct pending {

@@ -38,6 +38,10 @@ enum { GAP_INTERVAL_MS = 250, FIRST_GAP_GRACE_MS = 500 };
     service that works. */
 enum { ACCEPTED_AFTER_MS = 30 };
 
+/*  When there is no credit for so long the services behind us are down. The
+    events service is asked all the same, so that its state is known, too. */
+enum { PROBE_AFTER_MS = 250 };
+
 /*  The last acknowledgement before the end: the service stores it before it
     holds the poll, so there is no need to wait for an answer. */
 enum { LAST_ACK_WAIT_MS = 250, LAST_ACK_ATTEMPTS_MAX = 3, LAST_ACK_TIMEOUT_MS = 2000 };
@@ -90,6 +94,8 @@ struct ingest {
     uint64_t last_ack_ms;
     enum service_state health;
     bool accepted; /* the service has accepted the secret once */
+    bool hangs;    /* the last poll ran into its time-out: only an answer proves that the service works */
+    uint64_t probe_at_ms; /* asked from then on even without credit */
     bool draining;
     bool drained;
     uint32_t last_ack_attempts;
@@ -302,6 +308,20 @@ static void plan_gap (struct ingest *self, struct moment now, const struct effec
     poll_start (self, POLL_GAP, now, effects);
 }
 
+/*  Without credit nothing may be taken. This asks only whether the service is
+    there: without `after` it acknowledges nothing, and what it brings is left.
+    A service that holds it may well bring an event once there is credit. */
+static void plan_probe (struct ingest *self, struct moment now, const struct effects *effects)
+{
+    struct poll *poll = &self->polls[POLL_MAIN];
+    if (self->health == SERVICE_UP || !poll_idle (self, POLL_MAIN, now) || now.steady_ms < self->probe_at_ms)
+        return;
+    poll->has_after = false;
+    poll->ack_only = true;
+    poll->limit = 1;
+    poll_start (self, POLL_MAIN, now, effects);
+}
+
 /*  The earlier of two times, of which the second counts only when it is yet to
     come: what was due and not done waits for an answer or for room. */
 static uint64_t sooner (uint64_t due, uint64_t at_ms, struct moment now)
@@ -316,6 +336,8 @@ static uint64_t next_due (const struct ingest *self, struct moment now)
     for (enum poll_kind kind = 0; kind < POLL_KINDS; kind++)
         if (!self->polls[kind].request)
             due = sooner (due, self->polls[kind].due_ms, now);
+    if (!capacity (self) && self->health != SERVICE_UP)
+        due = sooner (due, self->probe_at_ms, now);
     uint64_t oldest_ms;
     if (flight_oldest (&self->flight, &oldest_ms))
         due = sooner (due, oldest_ms + READ_AHEAD_AFTER_MS, now);
@@ -393,6 +415,8 @@ static void plan (struct ingest *self, struct moment now, const struct effects *
         plan_main (self, now, effects);
         plan_gap (self, now, effects);
         plan_ahead (self, now, effects);
+    } else {
+        plan_probe (self, now, effects);
     }
     if (!self->drained)
         set_plan_timer (self, now, effects);
@@ -658,6 +682,7 @@ static void on_http_answer (struct ingest *self, struct moment now, const struct
     if (!answer->request || poll->request != answer->request)
         return; /* cancelled */
     poll->request = 0;
+    self->hangs = answer->outcome == HTTP_TIMEOUT;
     char memory[REASON_SIZE_MAX + 1];
     struct builder builder;
     builder_init (&builder, memory, sizeof memory);
@@ -680,7 +705,7 @@ static void on_http_sent (struct ingest *self, struct moment now, const struct m
     poll->sent = true;
     if (self->draining)
         put_timer (effects, TIMER_LAST_ACK, now.steady_ms + LAST_ACK_WAIT_MS);
-    else if (self->health != SERVICE_UP)
+    else if (self->health != SERVICE_UP && !self->hangs)
         put_timer (effects, TIMER_ACCEPTED, now.steady_ms + ACCEPTED_AFTER_MS);
 }
 
@@ -691,7 +716,7 @@ static void on_timer (struct ingest *self, uint64_t timer, const struct effects 
     struct poll *poll = &self->polls[POLL_MAIN];
     if (timer == TIMER_PLAN)
         self->plan_at_ms = 0;
-    if (timer == TIMER_ACCEPTED && poll->request && poll->sent)
+    if (timer == TIMER_ACCEPTED && poll->request && poll->sent && !self->hangs)
         set_health (self, SERVICE_UP, NO_TEXT, effects);
     if (timer == TIMER_LAST_ACK && self->draining && poll->request && poll->sent) {
         self->acked = told (self);
@@ -766,6 +791,7 @@ static void ingest_handle (void *state, struct moment now, const struct message 
     struct ingest *self = state;
     switch (message->id) {
     case MESSAGE_START:
+        self->probe_at_ms = now.steady_ms + PROBE_AFTER_MS;
         for (uint16_t i = 0; i < self->shard_count; i++)
             put_plain (effects, (struct address){ ROLE_DECISION, i }, MESSAGE_OPEN);
         break;

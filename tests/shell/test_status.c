@@ -53,8 +53,8 @@ static void check_about (const char *target)
     assert_non_null (strcasestr (reply.head, "content-type: application/json; charset=UTF-8\r\n"));
     assert_non_null (strcasestr (reply.head, "x-request-id: "));
     struct json_reader *reader = json_reader_new (REPLY_SIZE_MAX);
-    struct raw raw, found;
-    struct text text;
+    struct raw raw = NO_RAW, found = NO_RAW;
+    struct text text = NO_TEXT;
     assert_non_null (reader);
     json_reader_feed (reader, reply.body, reply.body_size);
     assert_int_equal (json_reader_finish (reader, &raw), BODY_JSON);

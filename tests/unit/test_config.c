@@ -255,7 +255,8 @@ static void test_the_problem_says_what_was_expected (void **state)
     set_all ();
     set ("REWARD_APP_1_USER_LOGIN_APP_2_AMOUNT", "010");
     assert_false (load ());
-    assert_problem ("REWARD_APP_1_USER_LOGIN_APP_2_AMOUNT is \"010\": expected a decimal integer such as 10");
+    assert_problem ("REWARD_APP_1_USER_LOGIN_APP_2_AMOUNT is \"010\": expected a decimal integer such as 10, "
+                    "at most 9007199254740991");
 }
 
 static void test_a_reward_that_usermeta_cannot_store (void **state)

@@ -54,8 +54,8 @@ static void test_a_whole_event_is_taken (void **state)
     assert_true (text_equal (event.source, TEXT_LITERAL ("game-two")));
     assert_true (text_equal (event.type, TEXT_LITERAL ("LOGIN")));
     assert_int_equal (event.fault, FAULT_NONE);
-    struct raw found;
-    struct text user;
+    struct raw found = NO_RAW;
+    struct text user = NO_TEXT;
     assert_true (raw_path (event.data, "userId", &found) && raw_text (found, &user));
     assert_true (text_equal (user, TEXT_LITERAL ("alice")));
 }
