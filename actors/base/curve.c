@@ -281,7 +281,9 @@ static void note_server (struct curve *curve, struct watched *watched, int event
     default:
         watched->shaking--;
         watched->failed++;
-        refuse (curve, REFUSED_HANDSHAKE, 1, address);
+        char latest[ENDPOINT_MAX + 4];
+        snprintf (latest, sizeof latest, "at %s", address);
+        refuse (curve, REFUSED_HANDSHAKE, 1, latest);
         break;
     }
 }
