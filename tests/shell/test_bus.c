@@ -1,5 +1,6 @@
 /*  test_bus.c - the sockets of an actor, with peers, strangers and nobody. */
 
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,6 +16,7 @@
 #include <zmq.h>
 
 #include "actors/base/bus.h"
+#include "actors/base/session.h"
 
 enum { DEADLINE_MS = 10000, WATER = 100 };
 
@@ -354,6 +357,500 @@ static void test_one_peer_that_shouts_does_not_silence_the_others (void **state)
     bus_destroy (&usermeta);
 }
 
+/*  ---- beyond the process -------------------------------------------------- */
+
+enum { NODES = 3 };
+
+/*  An actor's bus in a context of its own, as if in a process of its own, and what
+    it heard. Its time can be put ahead of the real one. */
+struct node {
+    struct bus_options options;
+    struct bus *bus;
+    uint64_t ahead_ms;
+    bool held;
+    unsigned came;
+    unsigned lost;
+    unsigned restarted;
+    unsigned refused;
+    unsigned rubbish;
+    unsigned messages;
+    uint32_t first; /* numbers in the messages; they must rise by one */
+    uint32_t last;
+    size_t largest;
+    uint32_t said;
+    char reason[REASON_SIZE_MAX + 1];
+};
+
+static struct node nodes[NODES];
+static char directory[32];
+static char endpoint[64];
+
+static struct node *const server = &nodes[0]; /* decision/0 */
+static struct node *const client = &nodes[1]; /* ingest/0 */
+static struct node *const other = &nodes[2];
+
+/*  Gives the node a bus with an incarnation of its own; what it heard is
+    forgotten. */
+static void node_open (struct node *node)
+{
+    char reason[256] = "";
+    static uint64_t incarnation = 1000;
+    struct bus_options options = node->options;
+    *node = (struct node){ .options = options };
+    node->options.context = bus_context_new ();
+    node->options.incarnation = ++incarnation;
+    node->bus = bus_new (&node->options, reason, sizeof reason);
+    if (!node->bus)
+        fail_msg ("%s", reason);
+}
+
+/*  The node is gone, with all it knew. */
+static void node_close (struct node *node)
+{
+    bus_destroy (&node->bus);
+    bus_context_destroy (&node->options.context);
+}
+
+static void note_message (struct node *node, const struct bus_received *received)
+{
+    uint32_t number = 0;
+    assert_true (received->size >= sizeof number);
+    memcpy (&number, received->bytes, sizeof number);
+    assert_false (node->held);
+    assert_true (node->messages == 0 || number == node->last + 1);
+    node->first = node->messages ? node->first : number;
+    node->last = number;
+    node->messages++;
+    if (received->size > node->largest)
+        node->largest = received->size;
+}
+
+static void note_input (struct node *node, enum bus_input input, const struct bus_received *received)
+{
+    if (input == BUS_MESSAGE)
+        note_message (node, received);
+    node->rubbish += input == BUS_RUBBISH;
+    node->came += input == BUS_PEER && received->state == PEER_UP;
+    node->lost += input == BUS_PEER && received->state == PEER_LOST;
+    node->restarted += input == BUS_PEER && received->state == PEER_RESTARTED;
+    if (input == BUS_REFUSED) {
+        node->refused++;
+        snprintf (node->reason, sizeof node->reason, "%.*s", (int) received->size,
+                  (const char *) received->bytes);
+    }
+}
+
+/*  A turn of a node: it hears all there is, and says what is due. */
+static void node_turn (struct node *node)
+{
+    struct bus_received received;
+    enum bus_input input;
+    if (!node->bus)
+        return;
+    uint64_t time_ms = now_ms () + node->ahead_ms;
+    while ((input = bus_receive (node->bus, time_ms, node->held, &received)) != BUS_NOTHING)
+        note_input (node, input, &received);
+    bus_work (node->bus, time_ms);
+}
+
+/*  A turn of everybody, and a short wait for somebody. */
+static void turn_all (void)
+{
+    for (unsigned i = 0; i < NODES; i++)
+        node_turn (&nodes[i]);
+    for (unsigned i = 0; i < NODES; i++)
+        if (nodes[i].bus)
+            bus_wait (nodes[i].bus, NULL, 0, 1, false);
+}
+
+/*  Turns of everybody until something holds; not for ever. */
+#define UNTIL(condition)                                                                                     \
+    for (uint64_t until_ms_ = now_ms () + DEADLINE_MS; !(condition); turn_all ())                            \
+    assert_true (now_ms () < until_ms_)
+
+/*  Says the next numbers to somebody. */
+static void say_numbers (struct node *node, struct address to, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        node->said++;
+        assert_int_equal (bus_send (node->bus, to, &node->said, sizeof node->said), BUS_OK);
+    }
+}
+
+/*  A port that nobody uses: the system chose it a moment ago. */
+static unsigned free_port (void)
+{
+    int fd = socket (AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr = { htonl (INADDR_LOOPBACK) } };
+    socklen_t size = sizeof address;
+    assert_int_equal (bind (fd, (struct sockaddr *) &address, sizeof address), 0);
+    assert_int_equal (getsockname (fd, (struct sockaddr *) &address, &size), 0);
+    close (fd);
+    return ntohs (address.sin_port);
+}
+
+/*  A decision, and an ingest that connects to it; nothing is open. */
+static void lay_out (void)
+{
+    memset (nodes, 0, sizeof nodes);
+    server->options = options_of (NULL, ROLE_DECISION, endpoint);
+    server->options.callers = 1u << ROLE_INGEST;
+    client->options = options_of (NULL, ROLE_INGEST, NULL);
+    link_to (&client->options, ROLE_DECISION, 0, endpoint);
+    other->options = client->options;
+    other->options.self.peer = 1;
+}
+
+static int begin_ipc (void **state)
+{
+    (void) state;
+    snprintf (directory, sizeof directory, "/tmp/guerdon-bus-XXXXXX");
+    if (!mkdtemp (directory))
+        return -1;
+    snprintf (endpoint, sizeof endpoint, "ipc://%s/d", directory);
+    lay_out ();
+    return 0;
+}
+
+static int begin_tcp (void **state)
+{
+    (void) state;
+    directory[0] = '\0';
+    snprintf (endpoint, sizeof endpoint, "tcp://127.0.0.1:%u", free_port ());
+    lay_out ();
+    return 0;
+}
+
+static int end_remote (void **state)
+{
+    (void) state;
+    for (unsigned i = 0; i < NODES; i++)
+        if (nodes[i].bus)
+            node_close (&nodes[i]);
+    if (directory[0]) {
+        unlink (endpoint + strlen ("ipc://"));
+        rmdir (directory);
+    }
+    return 0;
+}
+
+static void open_both (void)
+{
+    node_open (server);
+    node_open (client);
+    UNTIL (server->came && client->came);
+}
+
+static void test_all_arrives_in_order_both_ways (void **state)
+{
+    (void) state;
+    open_both ();
+    for (unsigned round = 0; round < 20; round++) {
+        say_numbers (client, to_decision, 200);
+        say_numbers (server, to_ingest, 150);
+        turn_all ();
+    }
+    UNTIL (server->messages == 4000 && client->messages == 3000);
+    assert_int_equal (server->last, 4000);
+    assert_int_equal (client->last, 3000);
+    UNTIL (bus_all_acknowledged (server->bus) && bus_all_acknowledged (client->bus));
+    assert_int_equal (bus_unacknowledged (client->bus, to_decision), 0);
+    assert_int_equal (client->came, 1);
+    assert_int_equal (server->came, 1);
+    assert_int_equal (client->lost + server->lost + client->restarted + server->restarted, 0);
+    assert_int_equal (client->rubbish + server->rubbish, 0);
+}
+
+static void test_who_is_there_first_waits_for_the_other (void **state)
+{
+    (void) state;
+    node_open (client);
+    say_numbers (client, to_decision, 10);
+    for (unsigned i = 0; i < 20; i++)
+        turn_all ();
+    assert_int_equal (bus_unacknowledged (client->bus, to_decision), 10);
+    node_open (server);
+    assert_int_equal (bus_send (server->bus, to_ingest, "early", 5), BUS_UNKNOWN);
+    UNTIL (server->messages == 10);
+    assert_int_equal (client->lost, 0);
+}
+
+static void test_a_frame_of_the_largest_size_goes_beyond_the_process (void **state)
+{
+    (void) state;
+    open_both ();
+    uint32_t *large = calloc (1, MESSAGE_SIZE_MAX);
+    assert_non_null (large);
+    for (*large = 1; *large <= 5; (*large)++)
+        assert_int_equal (bus_send (client->bus, to_decision, large, MESSAGE_SIZE_MAX), BUS_OK);
+    free (large);
+    UNTIL (server->messages == 5);
+    assert_int_equal (server->largest, MESSAGE_SIZE_MAX);
+}
+
+static void test_who_is_bound_comes_back_and_hears_nothing_that_was_for_the_old_one (void **state)
+{
+    (void) state;
+    open_both ();
+    say_numbers (client, to_decision, 5);
+    UNTIL (server->messages == 5);
+    for (unsigned life = 1; life <= 3; life++) {
+        node_close (server);
+        say_numbers (client, to_decision, 7); /* nobody will hear them */
+        for (unsigned i = 0; i < 10; i++)
+            turn_all ();
+        node_open (server);
+        UNTIL (client->restarted == life);
+        say_numbers (client, to_decision, 3);
+        UNTIL (server->messages == 3);
+        assert_int_equal (server->last, client->said);
+        say_numbers (server, to_ingest, 1);
+        client->messages = 0;
+        UNTIL (client->messages == 1);
+        assert_int_equal (server->came, 1);
+    }
+    assert_int_equal (client->restarted, 3);
+    assert_int_equal (client->came, 1 + client->lost);
+}
+
+static void test_who_calls_comes_back_and_hears_nothing_that_was_for_the_old_one (void **state)
+{
+    (void) state;
+    open_both ();
+    for (unsigned life = 1; life <= 3; life++) {
+        node_close (client);
+        say_numbers (server, to_ingest, 7);
+        for (unsigned i = 0; i < 10; i++)
+            turn_all ();
+        node_open (client);
+        UNTIL (server->restarted == life && client->came);
+        server->messages = 0;
+        say_numbers (server, to_ingest, 3);
+        say_numbers (client, to_decision, 2);
+        UNTIL (client->messages == 3 && server->messages == 2);
+        assert_int_equal (client->last, server->said);
+    }
+    assert_int_equal (server->restarted, 3);
+}
+
+static void test_silence_is_told_once_and_what_was_said_meanwhile_arrives (void **state)
+{
+    (void) state;
+    open_both ();
+    client->ahead_ms += 2500; /* the other says nothing all that time */
+    uint64_t until_ms = now_ms () + DEADLINE_MS;
+    while (!client->lost && now_ms () < until_ms)
+        node_turn (client);
+    assert_int_equal (client->lost, 1);
+    say_numbers (client, to_decision, 5);
+    for (unsigned i = 0; i < 10; i++)
+        node_turn (client);
+    assert_int_equal (bus_unacknowledged (client->bus, to_decision), 5);
+    UNTIL (server->messages == 5);
+    assert_int_equal (client->lost, 1);
+    assert_int_equal (client->came, 2);
+    assert_int_equal (client->restarted, 0);
+}
+
+static void test_a_pause_of_our_own_is_no_silence_of_others (void **state)
+{
+    (void) state;
+    open_both ();
+    for (unsigned i = 0; i < 5; i++) {
+        say_numbers (server, to_ingest, 3);
+        node_turn (server);
+        bus_wait (client->bus, NULL, 0, DEADLINE_MS, false);
+        client->ahead_ms += 60000;
+        UNTIL (client->messages == 3 * (i + 1));
+    }
+    assert_int_equal (client->lost, 0);
+}
+
+static void test_who_is_held_hears_nothing_and_is_not_lost (void **state)
+{
+    (void) state;
+    open_both ();
+    server->held = true;
+    say_numbers (client, to_decision, 100);
+    for (unsigned i = 0; i < 60; i++) { /* six seconds of theirs */
+        turn_all ();
+        client->ahead_ms += 100;
+        server->ahead_ms += 100;
+    }
+    assert_int_equal (server->messages, 0);
+    assert_int_equal (bus_unacknowledged (client->bus, to_decision), 100);
+    assert_int_equal (client->lost + server->lost, 0);
+    say_numbers (server, to_ingest, 10); /* it may still speak */
+    UNTIL (client->messages == 10);
+    server->held = false;
+    UNTIL (server->messages == 100);
+    assert_int_equal (client->lost + server->lost, 0);
+}
+
+static void test_a_full_hop_takes_no_more_and_loses_nothing (void **state)
+{
+    (void) state;
+    open_both ();
+    server->held = true;
+    uint32_t count = 1;
+    while (bus_send (client->bus, to_decision, &count, sizeof count) == BUS_OK) {
+        if (count % 512 == 0)
+            turn_all ();
+        count++;
+    }
+    assert_int_equal (count, SESSION_FRAMES_MAX + 1);
+    assert_int_equal (bus_send (client->bus, to_decision, &count, sizeof count), BUS_FULL);
+    turn_all ();
+    assert_int_equal (bus_send (client->bus, to_decision, &count, sizeof count), BUS_FULL);
+    server->held = false;
+    UNTIL (bus_send (client->bus, to_decision, &count, sizeof count) == BUS_OK);
+    UNTIL (server->messages == SESSION_FRAMES_MAX + 1);
+    assert_int_equal (server->first, 1);
+    assert_int_equal (client->lost + server->lost, 0);
+}
+
+static void test_one_hop_that_is_full_leaves_the_others_alone (void **state)
+{
+    (void) state;
+    open_both ();
+    node_open (other);
+    UNTIL (other->came);
+    node_close (client);
+    uint32_t number = 1;
+    while (bus_send (server->bus, to_ingest, &number, sizeof number) == BUS_OK)
+        number++;
+    say_numbers (server, (struct address){ ROLE_INGEST, 1 }, 50);
+    UNTIL (other->messages == 50);
+    node_open (client);
+    UNTIL (server->restarted == 1 && client->came);
+    say_numbers (server, to_ingest, 1);
+    UNTIL (client->messages == 1);
+    assert_int_equal (client->last, 51);
+    assert_int_equal (other->messages, 50);
+}
+
+/*  A raw DEALER from elsewhere, with any name. */
+static void *stranger_at (void *in_context, const char *name)
+{
+    void *socket = zmq_socket (in_context, ZMQ_DEALER);
+    int linger = 0;
+    assert_non_null (socket);
+    zmq_setsockopt (socket, ZMQ_LINGER, &linger, sizeof linger);
+    if (name[0])
+        assert_int_equal (zmq_setsockopt (socket, ZMQ_ROUTING_ID, name, strlen (name)), 0);
+    assert_int_equal (zmq_connect (socket, endpoint), 0);
+    return socket;
+}
+
+static void test_strangers_who_say_nonsense_take_nobodys_place (void **state)
+{
+    (void) state;
+    enum { STRANGERS = 2 * BUS_PEERS_MAX };
+    static const char *const words[] = { "evil", "\x94\x01\x02\x03\x04", "\xc1", "\x94\xff\xff\xff\xff" };
+    void *strangers_context = bus_context_new ();
+    void *sockets[STRANGERS];
+    node_open (server);
+    for (unsigned i = 0; i < STRANGERS; i++) {
+        char name[32];
+        snprintf (name, sizeof name, i % 4 == 3 ? "stats/%u" : "ingest/%u", 2 + i);
+        sockets[i] = stranger_at (strangers_context, name);
+        const char *word = words[i % 4];
+        zmq_send (sockets[i], word, strlen (word), i % 3 == 0 ? ZMQ_SNDMORE : 0);
+        if (i % 3 == 0)
+            zmq_send (sockets[i], "more", 4, 0);
+    }
+    UNTIL (server->rubbish >= STRANGERS / 2);
+    node_open (client);
+    UNTIL (client->came && server->came);
+    say_numbers (client, to_decision, 10);
+    UNTIL (server->messages == 10);
+    for (unsigned i = 0; i < STRANGERS; i++)
+        zmq_close (sockets[i]);
+    bus_context_destroy (&strangers_context);
+}
+
+static void test_a_second_name_of_a_peer_is_no_name (void **state)
+{
+    (void) state;
+    static const char *const names[] = { "ingest/00", "ingest/000", "ingest/+0", "ingest/0 ", "ingest/0/" };
+    enum { NAMES = sizeof names / sizeof *names };
+    void *strangers_context = bus_context_new ();
+    void *sockets[NAMES];
+    open_both ();
+    for (unsigned i = 0; i < NAMES; i++) {
+        /*  A sign of life of nobody: from a peer it would ask for a HELLO. */
+        sockets[i] = stranger_at (strangers_context, names[i]);
+        zmq_send (sockets[i], "\x94\x07\x00\x00\x00", 5, 0);
+    }
+    UNTIL (server->rubbish == NAMES);
+    for (unsigned i = 0; i < NAMES; i++)
+        zmq_close (sockets[i]);
+    bus_context_destroy (&strangers_context);
+}
+
+static void test_who_may_not_call_is_not_heard (void **state)
+{
+    (void) state;
+    other->options.self = (struct address){ ROLE_STATS, 0 };
+    open_both ();
+    node_open (other);
+    UNTIL (server->rubbish >= 3);
+    assert_int_equal (other->came, 0);
+    assert_int_equal (bus_send (server->bus, other->options.self, "x", 1), BUS_UNKNOWN);
+}
+
+/*  Somebody looks for decision 1 and reaches decision 0. */
+static void test_the_wrong_shard_says_so_to_both (void **state)
+{
+    (void) state;
+    other->options.links[0].peer.peer = 1;
+    open_both ();
+    node_open (other);
+    UNTIL (other->refused);
+    assert_non_null (strstr (other->reason, "decision/1"));
+    assert_non_null (strstr (other->reason, "decision/0"));
+    assert_int_equal (other->came, 0);
+    say_numbers (client, to_decision, 5);
+    UNTIL (server->messages == 5);
+}
+
+static void test_knocking_without_coming_in_leaves_room (void **state)
+{
+    (void) state;
+    enum { STRANGERS = BUS_PEERS_MAX + 8 };
+    static const uint8_t life[] = { 0x94, 0x07, 0x00, 0x00, 0x00 }; /* of an incarnation nobody knows */
+    void *strangers_context = bus_context_new ();
+    void *sockets[STRANGERS];
+    node_open (server);
+    for (unsigned i = 0; i < STRANGERS; i++) {
+        char name[32];
+        snprintf (name, sizeof name, "ingest/%u", 2 + i);
+        sockets[i] = stranger_at (strangers_context, name);
+        zmq_send (sockets[i], life, sizeof life, 0);
+    }
+    unsigned asked = 0; /* who they are: as many as there is room for */
+    unsigned answered[STRANGERS] = { 0 };
+    for (uint64_t until_ms = now_ms () + DEADLINE_MS; asked < BUS_PEERS_MAX; turn_all ()) {
+        char head[64];
+        assert_true (now_ms () < until_ms);
+        for (unsigned i = 0; i < STRANGERS; i++)
+            while (zmq_recv (sockets[i], head, sizeof head, ZMQ_DONTWAIT) > 0)
+                asked += answered[i]++ == 0;
+    }
+    node_open (client);
+    UNTIL (client->came && server->came);
+    assert_int_equal (server->rubbish, 0);
+    for (unsigned i = 0; i < STRANGERS; i++)
+        zmq_close (sockets[i]);
+    bus_context_destroy (&strangers_context);
+}
+
+/*  A test with sockets of a kind, named after both. */
+#define REMOTE(test, kind)                                                                                   \
+    {                                                                                                        \
+#test " over " #kind, test, begin_##kind, end_remote, NULL                                           \
+    }
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -370,6 +867,27 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_waiting_ends_for_a_message_a_descriptor_or_the_time, begin,
                                          end),
         cmocka_unit_test_setup_teardown (test_one_peer_that_shouts_does_not_silence_the_others, begin, end),
+        REMOTE (test_all_arrives_in_order_both_ways, ipc),
+        REMOTE (test_who_is_there_first_waits_for_the_other, ipc),
+        REMOTE (test_a_frame_of_the_largest_size_goes_beyond_the_process, ipc),
+        REMOTE (test_who_is_bound_comes_back_and_hears_nothing_that_was_for_the_old_one, ipc),
+        REMOTE (test_who_calls_comes_back_and_hears_nothing_that_was_for_the_old_one, ipc),
+        REMOTE (test_silence_is_told_once_and_what_was_said_meanwhile_arrives, ipc),
+        REMOTE (test_a_pause_of_our_own_is_no_silence_of_others, ipc),
+        REMOTE (test_who_is_held_hears_nothing_and_is_not_lost, ipc),
+        REMOTE (test_a_full_hop_takes_no_more_and_loses_nothing, ipc),
+        REMOTE (test_one_hop_that_is_full_leaves_the_others_alone, ipc),
+        REMOTE (test_strangers_who_say_nonsense_take_nobodys_place, ipc),
+        REMOTE (test_a_second_name_of_a_peer_is_no_name, ipc),
+        REMOTE (test_who_may_not_call_is_not_heard, ipc),
+        REMOTE (test_the_wrong_shard_says_so_to_both, ipc),
+        REMOTE (test_knocking_without_coming_in_leaves_room, ipc),
+        REMOTE (test_all_arrives_in_order_both_ways, tcp),
+        REMOTE (test_who_is_there_first_waits_for_the_other, tcp),
+        REMOTE (test_a_frame_of_the_largest_size_goes_beyond_the_process, tcp),
+        REMOTE (test_who_is_bound_comes_back_and_hears_nothing_that_was_for_the_old_one, tcp),
+        REMOTE (test_who_calls_comes_back_and_hears_nothing_that_was_for_the_old_one, tcp),
+        REMOTE (test_a_full_hop_takes_no_more_and_loses_nothing, tcp),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }

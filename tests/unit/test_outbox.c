@@ -295,6 +295,47 @@ static void test_a_thousand_turns_that_are_cut_short_lose_nothing (void **state)
     assert_int_equal (heard.last_position[0], 1000);
 }
 
+static void test_what_is_held_for_one_who_is_gone_is_forgotten (void **state)
+{
+    (void) state;
+    put_settled (ingest, 1);
+    put_settled (second_ingest, 1);
+    put_plain (ingest, MESSAGE_OPEN);
+    assert_true (put_event (1, 1));
+    put_plain (second_ingest, MESSAGE_OPEN);
+    outbox_forget (outbox, second_ingest);
+    put_settled (second_ingest, 2);
+    flush ();
+    assert_int_equal (heard.frames, 4);
+    assert_int_equal (heard.values, 4);
+    assert_int_equal (heard.to[0].peer, 0);
+    assert_int_equal (heard.ids[1], MESSAGE_OPEN);
+    assert_int_equal (heard.ids[2], MESSAGE_EVENT);
+    assert_int_equal (heard.to[3].peer, 1);
+    assert_int_equal (heard.ids[3], MESSAGE_SETTLED);
+    outbox_forget (outbox, ingest);
+    flush ();
+    assert_int_equal (heard.frames, 0);
+}
+
+static void test_forgetting_in_the_middle_of_a_flush_keeps_the_rest (void **state)
+{
+    (void) state;
+    for (uint64_t turn = 1; turn <= 3; turn++) {
+        put_settled (ingest, 10 * turn);
+        put_settled (second_ingest, 10 * turn);
+        put_plain (decision, MESSAGE_OPEN);
+        flush_some (1);
+        outbox_forget (outbox, second_ingest);
+        put_settled (ingest, 10 * turn + 1);
+        flush ();
+        assert_int_equal (heard.frames, 2);
+        assert_int_equal (heard.ids[0], MESSAGE_OPEN);
+        assert_int_equal (heard.last_position[0], 10 * turn + 1);
+        assert_int_equal (heard.last_position[1], 0);
+    }
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +353,8 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_what_is_not_taken_stays_in_order_for_the_next_flush, begin,
                                          end),
         cmocka_unit_test_setup_teardown (test_nothing_joins_what_is_on_its_way, begin, end),
+        cmocka_unit_test_setup_teardown (test_what_is_held_for_one_who_is_gone_is_forgotten, begin, end),
+        cmocka_unit_test_setup_teardown (test_forgetting_in_the_middle_of_a_flush_keeps_the_rest, begin, end),
         cmocka_unit_test_setup_teardown (test_a_thousand_turns_that_are_cut_short_lose_nothing, begin, end),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
