@@ -76,7 +76,8 @@ struct curve {
     int wake;  /* eventfd: a socket is new, or it is over */
     void *zap; /* of the thread once it runs */
 
-    atomic_uint opened; /* sockets so far: the names of their events */
+    atomic_uint_fast64_t claims; /* that were false, since the last tick */
+    atomic_uint opened;          /* sockets so far: the names of their events */
 
     pthread_mutex_t lock;
     struct keyring keyring;
@@ -396,6 +397,9 @@ static void tick (struct curve *curve)
     curve->looked_ms = now_ms;
     look_at_directory (curve);
     look_at_sockets (curve);
+    uint64_t claims = atomic_exchange (&curve->claims, 0);
+    if (claims)
+        refuse (curve, REFUSED_CLAIM, claims, "");
     if (refusals_tell (&curve->refusals, now_ms, line, sizeof line))
         log_say (self_name, LOG_WARN, "%s", line);
 }
@@ -481,6 +485,11 @@ struct curve *curve_open (void *context, const char *directory, unsigned parties
 void curve_report (struct curve *curve, struct monitor *monitor)
 {
     atomic_store (&curve->monitor, monitor);
+}
+
+void curve_false_claim (struct curve *curve)
+{
+    atomic_fetch_add (&curve->claims, 1);
 }
 
 void curve_close (struct curve **closing)

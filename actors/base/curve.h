@@ -49,6 +49,10 @@ bool curve_client (struct curve *curve, void *socket, const char *own, const cha
     just yet; the next call tries again. */
 bool curve_renew (struct curve *curve, void *socket);
 
+/*  Counts a message whose sender was let in, and claims to be another role than
+    its User-Id says. From any thread. */
+void curve_false_claim (struct curve *curve);
+
 /*  Ends the thread and wipes the keys. Every socket must be closed before, the
     context ended after. */
 void curve_close (struct curve **curve);

@@ -14,7 +14,7 @@ static const struct {
     [REFUSED_STRANGER] = { "unknown_key", "with a key that no certificate has" },
     [REFUSED_ROLE] = { "wrong_role", "with the key of a role that may not connect there" },
     [REFUSED_HANDSHAKE] = { "handshake", "without CURVE, or with a wrong key of ours" },
-    [REFUSED_CLAIM] = { "claim", "that claim to be another role than their key's" },
+    [REFUSED_CLAIM] = { "claim", "that were let in, and claimed to be another role" },
 };
 
 const char *refusal_name (enum refusal refusal)

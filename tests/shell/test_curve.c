@@ -440,6 +440,14 @@ static void test_hostile_bytes_with_a_valid_key (void **state)
     zmq_close (decision.socket);
 }
 
+static void test_a_false_claim_is_counted (void **state)
+{
+    (void) state;
+    curve_false_claim (curve);
+    curve_false_claim (curve);
+    wait_refused ("claim", 2);
+}
+
 /*  ---- the log ------------------------------------------------------------- */
 
 static int real_output;
@@ -779,6 +787,7 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_who_talks_no_zeromq_is_counted_too, begin, end),
         cmocka_unit_test_setup_teardown (test_a_crowd_of_strangers_keeps_nobody_out, begin, end),
         cmocka_unit_test_setup_teardown (test_hostile_bytes_with_a_valid_key, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_false_claim_is_counted, begin, end),
         cmocka_unit_test_setup_teardown (test_a_hundred_refusals_are_one_line, begin, end),
         cmocka_unit_test_setup_teardown (test_a_client_that_is_not_let_in_says_so_and_goes_on_trying, begin,
                                          end),
