@@ -98,7 +98,11 @@ static void parse_operand (struct parsing *parsing)
 {
     const struct command_syntax *syntax = parsing->syntax;
     const char *argument = parsing->argv[parsing->at];
-    if (!syntax->operand || *syntax->operand_value) {
+    if (syntax->operands && *syntax->operand_count < syntax->operands_max) {
+        syntax->operands[(*syntax->operand_count)++] = argument;
+        return;
+    }
+    if (!syntax->operand || syntax->operands || *syntax->operand_value) {
         end (parsing, command_usage (syntax->name, "unexpected argument \"%s\"", argument));
         return;
     }
@@ -130,13 +134,13 @@ static bool parse_argument (struct parsing *parsing, bool operands_only)
 bool command_parse (const struct command_syntax *syntax, int argc, char **argv, int *code)
 {
     assert (syntax && argv && code);
-    assert (!syntax->operand || syntax->operand_value);
+    assert (!syntax->operand || syntax->operand_value || (syntax->operands && syntax->operand_count));
     struct parsing parsing = { .syntax = syntax, .argc = argc, .argv = argv, .at = 1 };
     bool operands_only = false;
     for (; parsing.at < argc && !parsing.over; parsing.at++) {
         operands_only = parse_argument (&parsing, operands_only);
     }
-    if (!parsing.over && syntax->operand && !*syntax->operand_value) {
+    if (!parsing.over && syntax->operand && !syntax->operands && !*syntax->operand_value) {
         end (&parsing, command_usage (syntax->name, "%s is missing", syntax->operand));
     }
     *code = parsing.code;

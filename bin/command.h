@@ -33,11 +33,14 @@ struct command_option {
 /*  What a command understands. `--help` and `--version` come by themselves. */
 struct command_syntax {
     const char *name;    /* as typed: "emit" */
-    const char *operand; /* "TYPE", exactly one; NULL for none */
+    const char *operand; /* "TYPE": exactly one, or with `operands` any number; NULL for none */
     const char *help;    /* what it does, printed by --help */
     const struct command_option *options;
     size_t count;               /* of options */
-    const char **operand_value; /* receives the operand; NULL with none */
+    const char **operand_value; /* receives the operand; NULL with none, or with `operands` */
+    const char **operands;      /* receives any number of operands; NULL: there is exactly one */
+    size_t operands_max;        /* that fit there */
+    size_t *operand_count;      /* receives how many there are */
 };
 
 /*  Reads the arguments. True: go on. False: it is over, with *code to return:

@@ -169,8 +169,9 @@ int command_check (int argc, char **argv)
         { "env-file", "FILE", "read NAME=value lines from it; the environment wins", &request.env_file,
           NULL },
     };
-    const struct command_syntax syntax = { "check", NULL, help, options, sizeof options / sizeof options[0],
-                                           NULL };
+    const struct command_syntax syntax = {
+        .name = "check", .help = help, .options = options, .count = sizeof options / sizeof options[0]
+    };
     int code;
     if (!command_parse (&syntax, argc, argv, &code)) {
         return code;

@@ -272,9 +272,12 @@ int command_emit (int argc, char **argv)
         { "env-file", "FILE", "read NAME=value lines from it; the environment wins", &emission.env_file,
           NULL },
     };
-    const struct command_syntax syntax = {
-        "emit", "TYPE", help, options, sizeof options / sizeof options[0], &emission.type
-    };
+    const struct command_syntax syntax = { .name = "emit",
+                                           .operand = "TYPE",
+                                           .help = help,
+                                           .options = options,
+                                           .count = sizeof options / sizeof options[0],
+                                           .operand_value = &emission.type };
     int code;
     if (!command_parse (&syntax, argc, argv, &code) || !check_arguments (&emission, &code)) {
         return code;

@@ -123,7 +123,9 @@ static int generate (const char *directory)
 int command_keygen (int argc, char **argv)
 {
     const char *directory = NULL;
-    const struct command_syntax syntax = { "keygen", "DIR", help, NULL, 0, &directory };
+    const struct command_syntax syntax = {
+        .name = "keygen", .operand = "DIR", .help = help, .operand_value = &directory
+    };
     int code;
     if (!command_parse (&syntax, argc, argv, &code))
         return code;

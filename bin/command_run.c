@@ -431,7 +431,7 @@ int command_run (int argc, char **argv)
           NULL },
     };
     const struct command_syntax syntax = {
-        "run", NULL, help, options, sizeof options / sizeof *options, NULL
+        .name = "run", .help = help, .options = options, .count = sizeof options / sizeof *options
     };
     int code = EXIT_OK;
     if (!command_parse (&syntax, argc, argv, &code))
