@@ -14,6 +14,8 @@
 
 enum { INGESTS_MAX = 64, WORKERS_MAX = 16, NONE = -1 };
 
+#define NOT_TOLD UINT32_MAX
+
 /*  Where a player's first event stands. */
 enum stage { STAGE_NEW, STAGE_READING, STAGE_MARKING, STAGE_GIVING };
 
@@ -24,8 +26,16 @@ struct pending {
     uint64_t position;
     uint64_t trace;
     struct address ingest;
+    bool old;              /* of a life of its ingest before this one, which has not asked for it yet */
     int32_t position_next; /* in its hash bucket of positions */
     int32_t next;          /* the same player's next event, or the next free one */
+};
+
+/*  An ingest that asked for credit. */
+struct asker {
+    struct address address;
+    uint32_t old;  /* its events that are `old`: they take of its credit */
+    uint32_t told; /* its credit as told last; NOT_TOLD before */
 };
 
 /*  Somebody with at least one event that is not settled. */
@@ -48,8 +58,8 @@ struct decision {
     struct text marker;
     struct text keys;
 
-    struct address ingests[INGESTS_MAX]; /* who asked for credit */
-    unsigned ingest_count;
+    struct asker askers[INGESTS_MAX]; /* who asked for credit */
+    unsigned asker_count;
     uint32_t usermeta_open; /* workers that can take work: bit 1 << worker each */
     uint32_t currency_open;
     bool draining;
@@ -187,18 +197,39 @@ static int32_t *position_bucket (const struct decision *self, uint64_t position)
     return &self->position_buckets[position * UINT64_C (0x9e3779b97f4a7c15) >> 32 & self->bucket_mask];
 }
 
-/*  Whether an event is being decided already: whoever sent it may have come back
-    without its memory, and have read it again. */
-static bool event_known (const struct decision *self, const struct message *message)
+static struct asker *asker_find (struct decision *self, struct address address)
+{
+    for (unsigned i = 0; i < self->asker_count; i++)
+        if (same_address (self->askers[i].address, address))
+            return &self->askers[i];
+    return NULL;
+}
+
+/*  Says whether an event belongs to an earlier life of its ingest. */
+static void event_age (struct decision *self, struct pending *event, bool old)
+{
+    struct asker *asker = asker_find (self, event->ingest);
+    if (!asker || event->old == old)
+        return;
+    event->old = old;
+    if (old)
+        asker->old++;
+    else
+        asker->old--;
+}
+
+/*  The event when it is being decided already, or NONE: whoever sent it may have
+    come back without its memory, and have read it again. */
+static int32_t event_find (const struct decision *self, const struct message *message)
 {
     int32_t at = *position_bucket (self, message->event.position);
     while (at != NONE) {
         const struct pending *event = &self->events[at];
         if (event->position == message->event.position && same_address (event->ingest, message->from))
-            return true;
+            return at;
         at = event->position_next;
     }
-    return false;
+    return NONE;
 }
 
 static void event_unlink (struct decision *self, int32_t at)
@@ -336,6 +367,7 @@ static void settle_first (struct decision *self, int32_t at, enum outcome outcom
     int32_t event_at = player->first;
     struct pending *event = &self->events[event_at];
     settle (effects, event->ingest, event->position, event->trace, outcome);
+    event_age (self, event, false);
     event_unlink (self, event_at);
     player->first = event->next;
     if (player->first == NONE)
@@ -416,8 +448,11 @@ static void on_event (struct decision *self, const struct message *message, cons
         settle (effects, message->from, event->position, message->trace, verdict.outcome);
         return;
     }
-    if (event_known (self, message))
+    int32_t known = event_find (self, message);
+    if (known != NONE) {
+        event_age (self, &self->events[known], false);
         return;
+    }
     if (self->free_event == NONE) {
         put_log (effects, LOG_ERROR, (struct about){ message->trace, event->position, NO_TEXT },
                  "dropped: more events than the credit of %" PRIu32, self->capacity);
@@ -539,33 +574,39 @@ static bool is_open (const struct decision *self)
            all_open (self->currency_open, self->settings->currency_clients);
 }
 
-static void tell_credit (const struct decision *self, struct address ingest, const struct effects *effects)
+/*  What is left for an ingest besides the events of its earlier life. */
+static uint32_t credit_of (const struct decision *self, const struct asker *asker)
 {
-    struct message credit = { .id = MESSAGE_CREDIT };
-    credit.credit.capacity = self->draining ? 0 : self->capacity;
-    put (effects, ingest, &credit);
+    return self->draining ? 0 : self->capacity - asker->old;
 }
 
-static void tell_credit_to_all (const struct decision *self, const struct effects *effects)
+static void tell_credit (const struct decision *self, struct asker *asker, const struct effects *effects)
 {
-    for (unsigned i = 0; i < self->ingest_count; i++)
-        tell_credit (self, self->ingests[i], effects);
+    struct message credit = { .id = MESSAGE_CREDIT };
+    asker->told = credit_of (self, asker);
+    credit.credit.capacity = asker->told;
+    put (effects, asker->address, &credit);
+}
+
+static void tell_credit_to_all (struct decision *self, const struct effects *effects)
+{
+    for (unsigned i = 0; i < self->asker_count; i++)
+        tell_credit (self, &self->askers[i], effects);
 }
 
 static void on_open (struct decision *self, const struct message *message, const struct effects *effects)
 {
-    unsigned at = 0;
-    while (at < self->ingest_count && !same_address (self->ingests[at], message->from))
-        at++;
-    if (at == INGESTS_MAX) {
+    struct asker *asker = asker_find (self, message->from);
+    if (!asker && self->asker_count == INGESTS_MAX) {
         put_log (effects, LOG_ERROR, (struct about){ 0 }, "more than %d ingest actors", INGESTS_MAX);
         return;
     }
-    self->ingests[at] = message->from;
-    if (at == self->ingest_count)
-        self->ingest_count++;
+    if (!asker) {
+        asker = &self->askers[self->asker_count++];
+        *asker = (struct asker){ .address = message->from, .told = NOT_TOLD };
+    }
     if (is_open (self))
-        tell_credit (self, message->from, effects);
+        tell_credit (self, asker, effects);
 }
 
 static void on_opened (struct decision *self, const struct message *message, const struct effects *effects)
@@ -602,12 +643,29 @@ static void ask_again (struct decision *self, struct address worker, struct mome
     }
 }
 
-/*  A worker beyond the process came back without its memory. */
+/*  An ingest has forgotten the events it handed on. They are decided all the same,
+    and until it asks for them again it can hand on only as many others as there
+    is room for besides. */
+static void grow_old (struct decision *self, struct address ingest)
+{
+    for (uint32_t i = 0; i < self->capacity; i++) {
+        int32_t at = self->players[i].request ? self->players[i].first : NONE;
+        for (; at != NONE; at = self->events[at].next)
+            if (same_address (self->events[at].ingest, ingest))
+                event_age (self, &self->events[at], true);
+    }
+}
+
+/*  Somebody beyond the process came back without its memory. */
 static void on_peer (struct decision *self, struct moment now, const struct message *message,
                      const struct effects *effects)
 {
     bool client = message->from.role == ROLE_USERMETA_CLIENT || message->from.role == ROLE_CURRENCY_CLIENT;
-    if (!client || message->peer.state != PEER_RESTARTED)
+    if (message->peer.state != PEER_RESTARTED)
+        return;
+    if (message->from.role == ROLE_INGEST)
+        grow_old (self, message->from);
+    if (!client)
         return;
     put_plain (effects, message->from, MESSAGE_OPEN);
     ask_again (self, message->from, now, effects);
@@ -629,6 +687,9 @@ static void on_drain (struct decision *self, const struct effects *effects)
 
 static void on_turn (struct decision *self, const struct effects *effects)
 {
+    for (unsigned i = 0; i < self->asker_count; i++)
+        if (self->askers[i].told != NOT_TOLD && self->askers[i].told != credit_of (self, &self->askers[i]))
+            tell_credit (self, &self->askers[i], effects);
     if (self->reported != self->in_flight) {
         self->reported = self->in_flight;
         put_gauge (effects, GAUGE_IN_FLIGHT, self->in_flight);

@@ -110,16 +110,29 @@ bool flight_settle (struct flight *flight, uint64_t position)
     return true;
 }
 
-void flight_close_gaps (struct flight *flight, uint64_t position, uint64_t seen_ms)
+void flight_close_gaps (struct flight *flight, uint64_t above, uint64_t position, uint64_t seen_ms)
 {
     for (uint32_t i = 0; i < flight->count && flight->gaps; i++) {
         struct flight_entry *entry = entry_at (flight, i);
         if (entry->position > position)
             break;
-        if (entry->seen_ms <= seen_ms)
+        if (entry->position > above && entry->seen_ms <= seen_ms)
             set_gap (flight, entry, false);
     }
     advance (flight);
+}
+
+bool flight_forget_highest (struct flight *flight)
+{
+    if (flight->count < 2)
+        return false;
+    struct flight_entry *entry = entry_at (flight, flight->count - 1);
+    if (!entry->settled)
+        return false;
+    set_gap (flight, entry, false);
+    flight->count--;
+    flight->seen = entry_at (flight, flight->count - 1)->position;
+    return true;
 }
 
 const struct flight_entry *flight_first_gap (const struct flight *flight, uint64_t *below, bool *has_below)

@@ -45,9 +45,13 @@ enum flight_add flight_add (struct flight *flight, uint64_t position, uint64_t n
     is not in flight, or is settled already. */
 bool flight_settle (struct flight *flight, uint64_t position);
 
-/*  Closes the gap below every event up to `position` that was read at or before
-    `seen_ms`, and moves the settled position on. */
-void flight_close_gaps (struct flight *flight, uint64_t position, uint64_t seen_ms);
+/*  Closes the gap below every event above `above` and up to `position` that was
+    read at or before `seen_ms`, and moves the settled position on. */
+void flight_close_gaps (struct flight *flight, uint64_t above, uint64_t position, uint64_t seen_ms);
+
+/*  Forgets the highest event, if it is settled and cannot be acknowledged yet, to
+    make room for a lower one; it lies ahead again. False when it is not settled. */
+bool flight_forget_highest (struct flight *flight);
 
 /*  The lowest event with a gap below it; NULL without one. *below receives the
     id under the gap; false in *has_below when that is unknown. */

@@ -95,7 +95,8 @@ struct ingest {
     enum service_state health;
     bool accepted; /* the service has accepted the secret once */
     bool hangs;    /* the last poll ran into its time-out: only an answer proves that the service works */
-    uint64_t probe_at_ms; /* asked from then on even without credit */
+    uint64_t probe_at_ms;  /* asked from then on even without credit */
+    bool looks_at_waiting; /* what the last gap poll was for */
     bool draining;
     bool drained;
     uint32_t last_ack_attempts;
@@ -137,12 +138,13 @@ static uint64_t trace_of (const struct ingest *self, uint64_t position)
     return x ^ (x >> 31);
 }
 
-/*  How many events may be unsettled at once. */
+/*  How many events may be unsettled at once. Those of a decision that is lost take
+    nothing away from the others. */
 static uint32_t capacity (const struct ingest *self)
 {
     uint64_t credit = 0;
     for (uint32_t i = 0; i < self->shard_count; i++)
-        credit += self->shards[i].lost ? 0 : self->shards[i].credit;
+        credit += self->shards[i].lost ? self->shards[i].under_way : self->shards[i].credit;
     return credit < self->settings->window ? (uint32_t) credit : self->settings->window;
 }
 
@@ -286,24 +288,25 @@ static uint32_t shards_with_credit (const struct ingest *self)
     return shards;
 }
 
-/*  Looks again: below a gap, or, without one, at events that could not be
-    handed on when they were read. */
+/*  Looks again: below a gap, or at events that could not be handed on when they
+    were read; when there are both, by turns. */
 static void plan_gap (struct ingest *self, struct moment now, const struct effects *effects)
 {
     struct poll *poll = &self->polls[POLL_GAP];
     if (!poll_idle (self, POLL_GAP, now))
         return;
-    uint64_t below = 0;
-    bool has_below = false;
-    const struct flight_entry *entry = flight_first_gap (&self->flight, &below, &has_below);
-    if (entry && now.steady_ms < entry->seen_ms + PAUSE_MS_MIN)
+    uint64_t below[2];
+    bool has_below[2];
+    const struct flight_entry *gap = flight_first_gap (&self->flight, &below[0], &has_below[0]);
+    const struct flight_entry *waiting =
+        flight_first_waiting (&self->flight, shards_with_credit (self), &below[1], &has_below[1]);
+    if (gap && now.steady_ms < gap->seen_ms + PAUSE_MS_MIN)
+        gap = NULL;
+    if (!gap && !waiting)
         return;
-    if (!entry)
-        entry = flight_first_waiting (&self->flight, shards_with_credit (self), &below, &has_below);
-    if (!entry)
-        return;
-    poll->after = below;
-    poll->has_after = has_below;
+    self->looks_at_waiting = waiting && !(gap && self->looks_at_waiting);
+    poll->after = below[self->looks_at_waiting];
+    poll->has_after = has_below[self->looks_at_waiting];
     poll->limit = self->page_limit;
     poll_start (self, POLL_GAP, now, effects);
 }
@@ -471,6 +474,19 @@ static void offer (struct ingest *self, struct flight_entry *entry, const struct
     hand_on (self, event, entry->shard, effects);
 }
 
+/*  Takes an event in when there is room. A late one, below others, gets it also
+    when the ring is full of settled events that an open gap holds: the highest
+    is forgotten, will be read again, and then the marker speaks. */
+static enum flight_add admit (struct ingest *self, uint64_t position, struct moment now)
+{
+    if (self->flight.unsettled >= capacity (self))
+        return FLIGHT_FULL;
+    enum flight_add added = flight_add (&self->flight, position, now.steady_ms);
+    if (added == FLIGHT_FULL && position < self->flight.seen && flight_forget_highest (&self->flight))
+        added = flight_add (&self->flight, position, now.steady_ms);
+    return added;
+}
+
 /*  Whether one more line about this page may be written: a page of rubbish must
     not fill the disk with its description. */
 static bool may_say (struct harvest *harvest)
@@ -496,10 +512,7 @@ static void take_element (struct ingest *self, const struct poll *poll, struct r
         put_log (effects, LOG_WARN, about, "event id goes backwards: it came after %" PRIu64,
                  harvest->last > poll->after ? harvest->last : poll->after);
     struct flight_entry *known = flight_find (&self->flight, event.position);
-    enum flight_add added = known ? FLIGHT_KNOWN
-                            : self->flight.unsettled < capacity (self)
-                                ? flight_add (&self->flight, event.position, now.steady_ms)
-                                : FLIGHT_FULL;
+    enum flight_add added = known ? FLIGHT_KNOWN : admit (self, event.position, now);
     if (added == FLIGHT_ADDED) {
         harvest->fresh++;
         harvest->passed = harvest->unusable;
@@ -628,12 +641,14 @@ static void close_gaps (struct ingest *self, const struct poll *poll, uint64_t l
 {
     uint32_t grace_ms = self->settings->gap_grace_ms;
     if (poll->started_ms >= grace_ms)
-        flight_close_gaps (&self->flight, last, poll->started_ms - grace_ms);
+        flight_close_gaps (&self->flight, poll->has_after ? poll->after : 0, last,
+                           poll->started_ms - grace_ms);
     uint64_t below;
     bool has_below = true;
     const struct flight_entry *gap = flight_first_gap (&self->flight, &below, &has_below);
-    if (gap && !has_below && gap->position <= last && poll->started_ms >= FIRST_GAP_GRACE_MS)
-        flight_close_gaps (&self->flight, gap->position, poll->started_ms - FIRST_GAP_GRACE_MS);
+    if (gap && !has_below && !poll->has_after && gap->position <= last &&
+        poll->started_ms >= FIRST_GAP_GRACE_MS)
+        flight_close_gaps (&self->flight, 0, gap->position, poll->started_ms - FIRST_GAP_GRACE_MS);
 }
 
 static void on_page (struct ingest *self, enum poll_kind kind, const struct http_answer *answer,
@@ -727,7 +742,7 @@ static void on_timer (struct ingest *self, uint64_t timer, const struct effects 
 static void on_settled (struct ingest *self, const struct message *message, const struct effects *effects)
 {
     struct flight_entry *entry = flight_find (&self->flight, message->settled.position);
-    if (!entry || entry->settled) {
+    if (!entry || entry->settled || entry->shard != message->from.peer) {
         put_log (effects, LOG_DEBUG, (struct about){ message->trace, message->settled.position, NO_TEXT },
                  "settled, but not in flight");
         return;
