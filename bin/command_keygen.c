@@ -109,9 +109,11 @@ static int generate (const char *directory)
         code = write_all (directory);
     if (code != EXIT_OK)
         return code;
-    printf ("%d certificates are in %s. On one host CURVE_DIR=%s does for all.\n"
-            "On several, copy to the CURVE_DIR of each host, 0600, what its actors need and no more:\n\n",
-            PARTY_COUNT, directory, directory);
+    printf (
+        "%d certificates are in %s. On one host CURVE_DIR=%s does for all.\n"
+        "On several, copy to the CURVE_DIR of each host what its actors need and no more, and let nobody\n"
+        "but guerdon read what is secret:\n\n",
+        PARTY_COUNT, directory, directory);
     for (unsigned party = ROLE_INGEST; party < PARTY_COUNT; party++)
         print_needs (party);
     print_needs (PARTY_TAP);

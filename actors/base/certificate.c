@@ -145,7 +145,7 @@ static ssize_t slurp (const char *path, bool secret, char *bytes, size_t capacit
         errno = EINVAL;
     } else {
         if (secret)
-            forbidden = status->st_uid == 0 && geteuid () != 0 ? S_IRWXO | S_IWGRP : S_IRWXO | S_IRWXG;
+            forbidden = status->st_uid == 0 ? S_IRWXO | S_IWGRP | S_IXGRP : S_IRWXO | S_IRWXG;
         if (status->st_mode & forbidden) {
             errno = EPERM;
         } else {
