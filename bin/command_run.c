@@ -24,6 +24,7 @@
 #include "actors/base/resident.h"
 #include "actors/base/shell.h"
 #include "actors/base/status.h"
+#include "actors/base/tap.h"
 #include "actors/sandbox/sandbox.h"
 #include "bin/command.h"
 #include "bin/sandbox_env.h"
@@ -53,6 +54,7 @@ struct process {
     struct status *status;
     struct sandbox *sandbox;
     void *context;
+    struct tap *tap;
     struct curve *curve;              /* keys of tcp hops; NULL: none */
     struct shell *shells[ACTORS_MAX]; /* in the order of the topology */
     int signals;                      /* signalfd */
@@ -124,6 +126,17 @@ static bool make_directory (const char *path)
     return true;
 }
 
+/*  Makes the directory that a file is to lie in. */
+static bool make_directory_of (const char *file)
+{
+    char path[4096];
+    const char *slash = strrchr (file, '/');
+    if (!slash || slash == file)
+        return true;
+    snprintf (path, sizeof path, "%.*s", (int) (slash - file), file);
+    return make_directory (path);
+}
+
 static int open_sandbox (struct process *self)
 {
     struct config *config = &self->config;
@@ -162,6 +175,34 @@ static int open_status (struct process *self)
     return EXIT_OK;
 }
 
+static bool tap_is_tcp (const struct config *config)
+{
+    return config->tap_endpoint && strncmp (config->tap_endpoint, "tcp:", 4) == 0;
+}
+
+/*  Opens the tap. One that was asked for and cannot be had is an error; without
+    the default one the process runs as well. */
+static int open_tap (struct process *self)
+{
+    char reason[REASON_MAX] = "no endpoint fits STATE_DIR";
+    char name[300];
+    char host[256] = "";
+    const char *endpoint = self->config.tap_endpoint;
+    gethostname (host, sizeof host - 1);
+    snprintf (name, sizeof name, "%s:%ld", host, (long) getpid ());
+    if (endpoint && strncmp (endpoint, "ipc://", 6) == 0 && !make_directory_of (endpoint + 6))
+        snprintf (reason, sizeof reason, "%s: %s", endpoint, strerror (errno));
+    else if (endpoint)
+        self->tap = tap_open (self->context, endpoint, name, self->curve, reason, sizeof reason);
+    if (self->tap)
+        log_say (self_name, LOG_INFO, "tap at %s", endpoint);
+    else if (self->config.tap_given)
+        return fail ("TAP_ENDPOINT", reason);
+    else
+        log_say (self_name, LOG_WARN, "no tap: %s", reason);
+    return EXIT_OK;
+}
+
 /*  Opens the bus, with keys when there is a directory of them and a tcp socket
     that needs them. */
 static int open_bus (struct process *self)
@@ -171,6 +212,8 @@ static int open_bus (struct process *self)
     self->context = bus_context_new ();
     if (!self->context)
         return fail ("the bus", strerror (errno));
+    if (tap_is_tcp (&self->config))
+        roles |= PARTY_BIT (PARTY_MIRROR);
     if (!self->config.curve_dir || !roles)
         return EXIT_OK;
     self->curve = curve_open (self->context, self->config.curve_dir, roles, reason, sizeof reason);
@@ -198,6 +241,7 @@ static int open_actors (struct process *self)
             .target = config_target (&self->config, spec->service),
             .statsd_host = self->config.statsd_host,
             .statsd_port = self->config.statsd_port,
+            .tap = self->tap,
             .monitor = self->monitor,
             .notify = on_notice,
             .notify_context = self,
@@ -266,6 +310,8 @@ static int open_all (struct process *self)
     say_what_runs (&self->config);
     say_warnings (&self->warnings);
     code = open_bus (self);
+    if (code == EXIT_OK)
+        code = open_tap (self);
     return code == EXIT_OK ? open_actors (self) : code;
 }
 
@@ -274,6 +320,7 @@ static void close_all (struct process *self)
     status_destroy (&self->status);
     for (unsigned i = 0; i < topology_count; i++)
         shell_destroy (&self->shells[i]);
+    tap_close (&self->tap);
     curve_close (&self->curve);
     if (self->context)
         bus_context_destroy (&self->context);
@@ -398,11 +445,25 @@ static unsigned read_roles (const char *list)
     return roles;
 }
 
+/*  A tap at a tcp endpoint shows players and needs keys like any hop. */
+static void check_tap (struct process *self, struct problems *problems)
+{
+    char reason[REASON_MAX];
+    const struct config *config = &self->config;
+    if (!curve_endpoint_allowed (config->tap_endpoint, config->curve_dir, config->allow_plaintext, reason,
+                                 sizeof reason))
+        problems_add (problems, "TAP_ENDPOINT: %s", reason);
+    else if (reason[0])
+        problems_add (&self->warnings, "TAP_ENDPOINT: %s", reason);
+}
+
 /*  Finds out what runs here and where the rest is; problems go to stderr. */
 static bool deploy (struct process *self, unsigned roles)
 {
     struct problems problems = { .size = 0 };
     topology_deploy (&self->config, roles, &self->deployment, &problems);
+    if (tap_is_tcp (&self->config))
+        check_tap (self, &problems);
     topology_check_plaintext (&self->deployment, &self->config, &problems, &self->warnings);
     if (problems.count)
         fprintf (stderr, "guerdon run: %u problem%s in the configuration:\n%s", problems.count,

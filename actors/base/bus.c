@@ -446,6 +446,7 @@ static enum bus_input take_session_frame (struct bus *bus, unsigned socket, uint
     if (!peer)
         return BUS_RUBBISH;
     session_hold (peer->session, held);
+    received->remote = true;
     received->bytes = payload ? zmq_msg_data (&bus->received) : NULL;
     received->size = payload ? zmq_msg_size (&bus->received) : 0;
     enum bus_input input =

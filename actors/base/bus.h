@@ -75,6 +75,7 @@ struct bus_received {
     const void *bytes; /* BUS_MESSAGE, BUS_REFUSED: live until the next call */
     size_t size;
     enum peer_state state; /* BUS_PEER; BUS_REFUSED: whether the right one is up all the same */
+    bool remote;           /* it came from beyond the process */
 };
 
 /*  The next thing that waits, without blocking. Sockets take turns. While

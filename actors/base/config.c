@@ -49,6 +49,7 @@ enum {
     VAR_HOST,
     VAR_PORT,
     VAR_STATE_DIR,
+    VAR_TAP_ENDPOINT,
     VAR_CURVE_DIR,
     VAR_ALLOW_PLAINTEXT,
     VAR_WINDOW,
@@ -170,6 +171,8 @@ static const struct variable variables[VARIABLE_COUNT] = {
                         "the directory of certificates that guerdon keygen wrote, or a role's part of it" },
     [VAR_ALLOW_PLAINTEXT] = { "ALLOW_PLAINTEXT", 0, check_number, 0, 1, "0", NULL,
                               "1 to let tcp endpoints beyond loopback do without CURVE_DIR, else 0" },
+    [VAR_TAP_ENDPOINT] = { "TAP_ENDPOINT", 0, check_endpoint, 1, STATE_DIR_SIZE_MAX + 32, NULL, NULL,
+                           EXPECTED_ENDPOINT },
     [VAR_WINDOW] = { "WINDOW", 0, check_number, 1, WINDOW_MAX, "10000", NULL,
                      "a whole number of events from 1 to 1000000" },
     [VAR_DRAIN_SECONDS] = { "DRAIN_SECONDS", 0, check_number, 0, 3600, "30", NULL,
@@ -416,6 +419,15 @@ static bool is_given (const struct loading *loading, int row)
     return find (loading, variables[row].name, variables[row].flags, &text) != ORIGIN_NONE;
 }
 
+/*  A default that was computed; one that will not do is left out. */
+static void set_computed (struct config *config, int row, const char *text)
+{
+    int64_t number;
+    const struct variable *variable = &variables[row];
+    if (variable->check (text_of (text), variable->min, variable->max, &number))
+        set (config, row, keep (config, text_of (text)), ORIGIN_DEFAULT);
+}
+
 static void load_computed (struct loading *loading)
 {
     struct config *config = loading->config;
@@ -430,6 +442,11 @@ static void load_computed (struct loading *loading)
             problems_add (loading->problems, "%s is missing, and HOME gives no default: expected %s",
                           variable->name, variable->expected);
         }
+    }
+    if (!is_given (loading, VAR_TAP_ENDPOINT) && config->values[VAR_STATE_DIR].text) {
+        char endpoint[STATE_DIR_SIZE_MAX + 32];
+        snprintf (endpoint, sizeof endpoint, "ipc://%s/tap.sock", config->values[VAR_STATE_DIR].text);
+        set_computed (config, VAR_TAP_ENDPOINT, endpoint);
     }
     if (!config->values[VAR_LOG_FORMAT].text) {
         set (config, VAR_LOG_FORMAT, isatty (STDOUT_FILENO) == 1 ? "text" : "json", ORIGIN_DEFAULT);
@@ -506,6 +523,8 @@ static void fill (struct config *config)
     config->statsd_host = config->settings.statsd ? values[VAR_STATSD_HOST].text : NULL;
     config->statsd_port = (uint16_t) number_of (config, VAR_STATSD_PORT);
     config->state_dir = values[VAR_STATE_DIR].text;
+    config->tap_endpoint = values[VAR_TAP_ENDPOINT].text;
+    config->tap_given = values[VAR_TAP_ENDPOINT].origin != ORIGIN_DEFAULT;
     config->curve_dir = values[VAR_CURVE_DIR].text;
     config->allow_plaintext = number_of (config, VAR_ALLOW_PLAINTEXT) == 1;
     config->sandbox_port = (uint16_t) number_of (config, VAR_SANDBOX_PORT);

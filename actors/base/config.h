@@ -60,10 +60,12 @@ struct config {
     uint16_t port;           /* of the status server; 0: the system chooses */
     const char *statsd_host; /* NULL: none */
     uint16_t statsd_port;
-    const char *state_dir; /* not created by the configuration */
-    const char *curve_dir; /* certificates of tcp endpoints; NULL: none */
-    bool allow_plaintext;  /* tcp beyond loopback may do without */
-    uint16_t sandbox_port; /* 0: the system chooses */
+    const char *state_dir;    /* not created by the configuration */
+    const char *curve_dir;    /* certificates of tcp endpoints; NULL: none */
+    bool allow_plaintext;     /* tcp beyond loopback may do without */
+    const char *tap_endpoint; /* NULL: none fits the state directory */
+    bool tap_given;           /* it was asked for: no tap is an error */
+    uint16_t sandbox_port;    /* 0: the system chooses */
     uint32_t drain_seconds;
     enum log_level log_level;
     enum log_format log_format;

@@ -43,7 +43,8 @@ struct shell {
     size_t state_size;
     struct bus *bus;
     struct outbox *outbox;
-    struct http_client *http; /* NULL when it speaks none */
+    struct tap_mirror *mirror; /* NULL: nobody can look */
+    struct http_client *http;  /* NULL when it speaks none */
     struct effects effects;
 
     uint64_t timers[TIMERS_MAX]; /* steady ms; 0: not set */
@@ -125,6 +126,7 @@ static void put_local (struct shell *self, const struct message *message)
         break;
     case MESSAGE_HTTP_REQUEST:
         assert (self->http);
+        tap_http (self->mirror, self->options.spec->service, message);
         http_client_put (self->http, message);
         break;
     case MESSAGE_HTTP_CANCEL:
@@ -196,6 +198,7 @@ static void on_http (void *context, const struct message *message)
     struct shell *self = context;
     if (message->id == MESSAGE_HTTP_ANSWER) {
         const struct http_answer *answer = &message->http_answer;
+        tap_http (self->mirror, self->options.spec->service, message);
         monitor_http (self->options.monitor, self->options.spec->service, answer->outcome,
                       (unsigned) answer->status, answer->elapsed_ms);
         if (log_wants (LOG_TRACE))
@@ -285,6 +288,8 @@ static void hand_over_frames (struct shell *self, bool held)
         case BUS_NOTHING:
             return;
         case BUS_MESSAGE:
+            if (received.remote)
+                tap_received (self->mirror, received.from, received.bytes, received.size);
             hand_over_frame (self, received.from, received.bytes, received.size);
             break;
         case BUS_PEER:
@@ -330,6 +335,7 @@ static bool send_frame (void *context, struct address to, const void *bytes, siz
     if (result == BUS_FULL)
         return false;
     self->frames_out++;
+    tap_sent (self->mirror, to, bytes, size);
     if (result == BUS_UNKNOWN)
         log_say (self->name, LOG_WARN, "nobody at %s/%u takes messages", role_name (to.role),
                  (unsigned) to.peer);
@@ -357,6 +363,7 @@ static void send_counts (struct shell *self)
         if (bus_send (self->bus, stats, packer.data, packer.size) != BUS_OK)
             return;
         self->frames_out++;
+        tap_sent (self->mirror, stats, packer.data, packer.size);
         self->counts[counter] = 0;
     }
 }
@@ -544,6 +551,7 @@ static bool open_all (struct shell *self, char *reason, size_t reason_size)
         if (!self->http)
             return false;
     }
+    self->mirror = tap_mirror_new (self->options.tap, self->options.bus.self);
     self->bus = bus_new (&self->options.bus, reason, reason_size);
     return self->bus != NULL;
 }
@@ -610,6 +618,7 @@ void shell_destroy (struct shell **shell)
     http_client_destroy (&self->http);
     bus_destroy (&self->bus);
     outbox_destroy (&self->outbox);
+    tap_mirror_destroy (&self->mirror);
     if (self->datagram >= 0)
         close (self->datagram);
     if (self->order_fd >= 0)

@@ -10,6 +10,7 @@
 #include "actors/base/bus.h"
 #include "actors/base/http_client.h"
 #include "actors/base/monitor.h"
+#include "actors/base/tap.h"
 #include "include/actor.h"
 
 /*  Where REMEMBER goes. `append` takes a record into the open transaction;
@@ -30,6 +31,7 @@ struct shell_options {
     const char *statsd_host;   /* NULL: datagrams are dropped */
     uint16_t statsd_port;
     struct journal_port journal; /* journal NULL: nothing is remembered */
+    struct tap *tap;             /* NULL: nobody can look */
     struct monitor *monitor;
 
     /*  Told, from the actor's thread, of every HEALTH and DRAINED of the core. */

@@ -1,0 +1,511 @@
+/*  tap.c - see tap.h. */
+
+#include "actors/base/tap.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <zmq.h>
+
+#include "actors/base/curve.h"
+#include "proto/codec.h"
+#include "proto/text.h"
+
+enum {
+    BODY_VERSION = 1,
+    HANDED_MAX = 4096,   /* copies that wait for the tap's thread, for each actor */
+    UNREAD_MAX = 4096,   /* values that wait for each tap that looks */
+    NAME_MAX_BYTES = 48, /* "usermeta-client/65535", or a service */
+    STACK_SIZE = 256 * 1024,
+    SUBSCRIPTION_LOOK_MS = 1000,
+    STOP_SIZE = 1 /* a frame of this size ends the thread */
+};
+
+static const char hand_over_endpoint[] = "inproc://tap";
+
+enum direction { DIRECTION_SENT, DIRECTION_RECEIVED };
+
+static const char *const direction_names[] = { "sent", "received" };
+
+/*  What an actor hands over, in front of the message. */
+struct handed {
+    uint64_t time_us;
+    enum role actor;
+    enum direction direction;
+    uint64_t lost; /* of this actor so far */
+    char from[NAME_MAX_BYTES];
+    char to[NAME_MAX_BYTES];
+};
+
+struct tap {
+    void *context;
+    char *process;
+    char *file; /* of an ipc endpoint, closed to others; NULL for none */
+    struct curve *curve;
+    bool keys;
+    void *publisher; /* XPUB, of the thread */
+    void *incoming;  /* PULL, of the thread */
+    pthread_t thread;
+    bool running;
+    atomic_uint lookers; /* subscriptions that stand */
+    uint64_t sequences[ROLE_STATS + 1][MESSAGE_ID_MAX + 1];
+    uint8_t body[TAP_BODY_SIZE_MAX];
+    uint8_t value[TAP_BODY_SIZE_MAX];
+};
+
+struct tap_mirror {
+    struct tap *tap;
+    struct address self;
+    void *socket; /* PUSH */
+    uint64_t lost;
+    uint8_t *copy;
+    size_t capacity;
+};
+
+/*  ---- the actor's end ---------------------------------------------------- */
+
+static uint64_t now_us (void)
+{
+    struct timespec now;
+    clock_gettime (CLOCK_REALTIME, &now);
+    return (uint64_t) now.tv_sec * 1000000 + (uint64_t) now.tv_nsec / 1000;
+}
+
+static bool set_int (void *socket, int option, int value)
+{
+    return zmq_setsockopt (socket, option, &value, sizeof value) == 0;
+}
+
+struct tap_mirror *tap_mirror_new (struct tap *tap, struct address self)
+{
+    struct tap_mirror *mirror = tap ? calloc (1, sizeof *mirror) : NULL;
+    if (!mirror)
+        return NULL;
+    mirror->tap = tap;
+    mirror->self = self;
+    mirror->socket = zmq_socket (tap->context, ZMQ_PUSH);
+    if (!mirror->socket || !set_int (mirror->socket, ZMQ_SNDHWM, HANDED_MAX) ||
+        !set_int (mirror->socket, ZMQ_LINGER, 0) || zmq_connect (mirror->socket, hand_over_endpoint) != 0)
+        tap_mirror_destroy (&mirror);
+    return mirror;
+}
+
+void tap_mirror_destroy (struct tap_mirror **mirror)
+{
+    if (!*mirror)
+        return;
+    if ((*mirror)->socket)
+        zmq_close ((*mirror)->socket);
+    free ((*mirror)->copy);
+    free (*mirror);
+    *mirror = NULL;
+}
+
+bool tap_wanted (const struct tap_mirror *mirror)
+{
+    return mirror && atomic_load_explicit (&mirror->tap->lookers, memory_order_relaxed) > 0;
+}
+
+static void name_address (char *name, struct address address)
+{
+    snprintf (name, NAME_MAX_BYTES, "%s/%u", role_name (address.role), (unsigned) address.peer);
+}
+
+/*  Hands a copy to the tap's thread, or counts it as lost. */
+static void hand_over (struct tap_mirror *mirror, struct handed *handed, const void *bytes, size_t size)
+{
+    zmq_msg_t message;
+    handed->time_us = now_us ();
+    handed->actor = mirror->self.role;
+    handed->lost = mirror->lost;
+    if (zmq_msg_init_size (&message, sizeof *handed + size) != 0) {
+        mirror->lost++;
+        return;
+    }
+    memcpy (zmq_msg_data (&message), handed, sizeof *handed);
+    memcpy ((char *) zmq_msg_data (&message) + sizeof *handed, bytes, size);
+    if (zmq_msg_send (&message, mirror->socket, ZMQ_DONTWAIT) >= 0)
+        return;
+    mirror->lost++;
+    zmq_msg_close (&message);
+}
+
+void tap_sent (struct tap_mirror *mirror, struct address to, const void *bytes, size_t size)
+{
+    if (!tap_wanted (mirror))
+        return;
+    struct handed handed = { .direction = DIRECTION_SENT };
+    name_address (handed.from, mirror->self);
+    name_address (handed.to, to);
+    hand_over (mirror, &handed, bytes, size);
+}
+
+void tap_received (struct tap_mirror *mirror, struct address from, const void *bytes, size_t size)
+{
+    if (!tap_wanted (mirror))
+        return;
+    struct handed handed = { .direction = DIRECTION_RECEIVED };
+    name_address (handed.from, from);
+    name_address (handed.to, mirror->self);
+    hand_over (mirror, &handed, bytes, size);
+}
+
+/*  An answer without its body, which may be anything and large. */
+void tap_http (struct tap_mirror *mirror, enum service service, const struct message *message)
+{
+    if (!tap_wanted (mirror))
+        return;
+    bool answer = message->id == MESSAGE_HTTP_ANSWER;
+    struct message shown = *message;
+    struct handed handed = { .direction = answer ? DIRECTION_RECEIVED : DIRECTION_SENT };
+    name_address (answer ? handed.to : handed.from, mirror->self);
+    snprintf (answer ? handed.from : handed.to, NAME_MAX_BYTES, "%s", service_name (service));
+    if (answer)
+        shown.http_answer.body = NO_RAW;
+    struct packer packer;
+    packer_init (&packer, mirror->copy, mirror->capacity);
+    if (!mirror->copy || encode_message (&packer, &shown) != ENCODE_OK) {
+        /*  The longest path and body there can be; made when first needed. */
+        size_t capacity = PATH_SIZE_MAX + REQUEST_BODY_SIZE_MAX + 1024;
+        if (mirror->copy || !(mirror->copy = malloc (capacity)))
+            return;
+        mirror->capacity = capacity;
+        packer_init (&packer, mirror->copy, capacity);
+        if (encode_message (&packer, &shown) != ENCODE_OK)
+            return;
+    }
+    hand_over (mirror, &handed, packer.data, packer.size);
+}
+
+/*  ---- the tap's thread --------------------------------------------------- */
+
+/*  The user that a message is about; empty for none. */
+static struct text user_of (const struct message_spec *spec, const struct message *message)
+{
+    struct raw found;
+    struct text user = NO_TEXT;
+    if (message->id == MESSAGE_EVENT && raw_path (message->event.data, "userId", &found))
+        raw_text (found, &user);
+    for (size_t i = 0; i < spec->count; i++)
+        if (spec->fields[i].type == FIELD_TEXT && strcmp (spec->fields[i].name, "user") == 0)
+            memcpy (&user, (const char *) message + spec->fields[i].offset, sizeof user);
+    return user.size <= USER_SIZE_MAX ? user : NO_TEXT;
+}
+
+static struct raw pack_body (struct tap *tap, const struct handed *handed, uint64_t sequence,
+                             struct raw value)
+{
+    struct packer packer;
+    packer_init (&packer, tap->body, sizeof tap->body);
+    pack_array (&packer, 9);
+    pack_uint (&packer, BODY_VERSION);
+    pack_uint (&packer, handed->time_us);
+    pack_literal (&packer, tap->process);
+    pack_literal (&packer, direction_names[handed->direction]);
+    pack_literal (&packer, handed->from);
+    pack_literal (&packer, handed->to);
+    pack_uint (&packer, sequence);
+    pack_uint (&packer, handed->lost);
+    pack_raw (&packer, value);
+    return packer_raw (&packer);
+}
+
+static void publish (struct tap *tap, const struct handed *handed, const struct message *message)
+{
+    const struct message_spec *spec = message_spec ((uint64_t) message->id);
+    struct packer value;
+    packer_init (&value, tap->value, sizeof tap->value);
+    if (encode_message (&value, message) != ENCODE_OK)
+        return;
+    char memory[TAP_TOPIC_SIZE_MAX + 1];
+    struct builder topic;
+    builder_init (&topic, memory, sizeof memory);
+    builder_literal (&topic, role_name (handed->actor));
+    builder_literal (&topic, " ");
+    builder_literal (&topic, spec->name);
+    builder_literal (&topic, " ");
+    builder_add (&topic, user_of (spec, message));
+    uint64_t sequence = ++tap->sequences[handed->actor][message->id];
+    struct raw body = pack_body (tap, handed, sequence, packer_raw (&value));
+    if (body.size && zmq_send (tap->publisher, memory, topic.size, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0)
+        zmq_send (tap->publisher, body.data, body.size, ZMQ_DONTWAIT);
+}
+
+/*  Takes a copy apart. */
+static void show (struct tap *tap, const uint8_t *bytes, size_t size)
+{
+    struct handed handed;
+    struct decoder decoder;
+    struct message message;
+    memcpy (&handed, bytes, sizeof handed);
+    if (decode_begin (&decoder, bytes + sizeof handed, size - sizeof handed, true) != DECODE_OK)
+        return;
+    enum decode_result result;
+    while ((result = decode_next (&decoder, &message)) != DECODE_END)
+        if (result == DECODE_OK)
+            publish (tap, &handed, &message);
+}
+
+/*  Takes what waits; false when the thread is to end. */
+static bool take_handed (struct tap *tap)
+{
+    bool go_on = true;
+    zmq_msg_t message;
+    zmq_msg_init (&message);
+    for (int i = 0; go_on && i < HANDED_MAX && zmq_msg_recv (&message, tap->incoming, ZMQ_DONTWAIT) >= 0;
+         i++) {
+        size_t size = zmq_msg_size (&message);
+        go_on = size != STOP_SIZE;
+        if (size >= sizeof (struct handed))
+            show (tap, zmq_msg_data (&message), size);
+    }
+    zmq_msg_close (&message);
+    return go_on;
+}
+
+/*  Counts who comes and goes: XPUB tells of the first and the last of each
+    subscription. */
+static void take_subscriptions (struct tap *tap)
+{
+    uint8_t first;
+    int size;
+    while ((size = zmq_recv (tap->publisher, &first, sizeof first, ZMQ_DONTWAIT)) >= 0) {
+        if (size == 0)
+            continue;
+        if (first == 1)
+            atomic_fetch_add (&tap->lookers, 1);
+        else if (first == 0 && atomic_load (&tap->lookers) > 0)
+            atomic_fetch_sub (&tap->lookers, 1);
+    }
+}
+
+static void *run (void *argument)
+{
+    struct tap *tap = argument;
+    zmq_pollitem_t items[2] = { { .socket = tap->publisher, .events = ZMQ_POLLIN },
+                                { .socket = tap->incoming, .events = ZMQ_POLLIN } };
+    bool go_on = true;
+    while (go_on) {
+        zmq_poll (items, 2, tap->keys ? SUBSCRIPTION_LOOK_MS : -1);
+        take_subscriptions (tap);
+        go_on = take_handed (tap);
+        if (tap->keys)
+            curve_renew (tap->curve, tap->publisher);
+    }
+    return NULL;
+}
+
+/*  ---- life of a tap ------------------------------------------------------ */
+
+static bool open_publisher (struct tap *tap, const char *endpoint)
+{
+    int64_t size_max = 1024; /* a subscription; nobody says more to a tap */
+    tap->publisher = zmq_socket (tap->context, ZMQ_XPUB);
+    if (!tap->publisher || !set_int (tap->publisher, ZMQ_SNDHWM, UNREAD_MAX) ||
+        !set_int (tap->publisher, ZMQ_LINGER, 0) || !set_int (tap->publisher, ZMQ_HANDSHAKE_IVL, 2000) ||
+        !set_int (tap->publisher, ZMQ_HEARTBEAT_IVL, 5000) || !set_int (tap->publisher, ZMQ_IPV6, 1) ||
+        zmq_setsockopt (tap->publisher, ZMQ_MAXMSGSIZE, &size_max, sizeof size_max) != 0)
+        return false;
+    if (tap->keys && !curve_server (tap->curve, tap->publisher, "tap"))
+        return false;
+    if (zmq_bind (tap->publisher, endpoint) != 0)
+        return false;
+    return !tap->file || chmod (tap->file, S_IRUSR | S_IWUSR) == 0;
+}
+
+static bool open_incoming (struct tap *tap)
+{
+    tap->incoming = zmq_socket (tap->context, ZMQ_PULL);
+    return tap->incoming && set_int (tap->incoming, ZMQ_RCVHWM, HANDED_MAX) &&
+           set_int (tap->incoming, ZMQ_LINGER, 0) && zmq_bind (tap->incoming, hand_over_endpoint) == 0;
+}
+
+static bool start (struct tap *tap)
+{
+    pthread_attr_t attributes;
+    pthread_attr_init (&attributes);
+    pthread_attr_setstacksize (&attributes, STACK_SIZE);
+    tap->running = pthread_create (&tap->thread, &attributes, run, tap) == 0;
+    pthread_attr_destroy (&attributes);
+    if (tap->running)
+        pthread_setname_np (tap->thread, "tap");
+    return tap->running;
+}
+
+struct tap *tap_open (void *context, const char *endpoint, const char *process, struct curve *curve,
+                      char *reason, size_t reason_size)
+{
+    struct tap *tap = calloc (1, sizeof *tap);
+    bool good = tap != NULL;
+    errno = ENOMEM;
+    if (good) {
+        tap->context = context;
+        tap->curve = curve;
+        tap->keys = curve && strncmp (endpoint, "tcp:", 4) == 0;
+        tap->process = strdup (process);
+        if (strncmp (endpoint, "ipc://", 6) == 0 && endpoint[6] != '@')
+            tap->file = strdup (endpoint + 6);
+        good = tap->process && open_publisher (tap, endpoint) && open_incoming (tap) && start (tap);
+    }
+    if (!good) {
+        snprintf (reason, reason_size, "%s: %s", endpoint, zmq_strerror (errno));
+        tap_close (&tap);
+    }
+    return tap;
+}
+
+/*  Tells the thread to end, by its own socket. */
+static void stop (struct tap *tap)
+{
+    void *socket = zmq_socket (tap->context, ZMQ_PUSH);
+    if (socket && zmq_connect (socket, hand_over_endpoint) == 0)
+        zmq_send (socket, "", STOP_SIZE, 0);
+    pthread_join (tap->thread, NULL);
+    if (socket)
+        zmq_close (socket);
+}
+
+void tap_close (struct tap **self)
+{
+    struct tap *tap = *self;
+    if (!tap)
+        return;
+    if (tap->running)
+        stop (tap);
+    if (tap->publisher)
+        zmq_close (tap->publisher);
+    if (tap->incoming)
+        zmq_close (tap->incoming);
+    free (tap->file);
+    free (tap->process);
+    free (tap);
+    *self = NULL;
+}
+
+/*  ---- looking ------------------------------------------------------------ */
+
+struct tap_reader {
+    void *socket; /* SUB */
+    struct curve *curve;
+    bool keys;
+    uint64_t renew_us;
+    zmq_msg_t body;
+};
+
+static bool read_fields (struct cursor *cursor, struct tap_record *record)
+{
+    struct value version;
+    struct value fields[7];
+    if (!cursor_next (cursor, &version) || version.type != VALUE_UINT || version.uint != BODY_VERSION)
+        return false;
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        bool number = i == 0 || i >= 5;
+        if (!cursor_next (cursor, &fields[i]) || fields[i].type != (number ? VALUE_UINT : VALUE_TEXT))
+            return false;
+    }
+    record->time_us = fields[0].uint;
+    record->process = fields[1].text;
+    record->direction = fields[2].text;
+    record->from = fields[3].text;
+    record->to = fields[4].text;
+    record->sequence = fields[5].uint;
+    record->lost = fields[6].uint;
+    return true;
+}
+
+bool tap_record_read (struct raw body, struct tap_record *record)
+{
+    struct cursor cursor = cursor_of (body);
+    struct value array;
+    *record = (struct tap_record){ .body = body };
+    return cursor_next (&cursor, &array) && array.type == VALUE_ARRAY && array.count >= 9 &&
+           read_fields (&cursor, record) && cursor_skip (&cursor, &record->message);
+}
+
+static bool connect_reader (struct tap_reader *reader, const char *endpoint)
+{
+    bool keys = reader->curve && strncmp (endpoint, "tcp:", 4) == 0;
+    if (keys && !reader->keys && !curve_client (reader->curve, reader->socket, "tap", "tap"))
+        return false;
+    reader->keys |= keys;
+    return zmq_connect (reader->socket, endpoint) == 0;
+}
+
+struct tap_reader *tap_reader_new (void *context, const char *const *endpoints, size_t count,
+                                   struct curve *curve, char *reason, size_t reason_size)
+{
+    struct tap_reader *reader = calloc (1, sizeof *reader);
+    int64_t size_max = TAP_BODY_SIZE_MAX;
+    if (!reader) {
+        snprintf (reason, reason_size, "out of memory");
+        return NULL;
+    }
+    reader->curve = curve;
+    zmq_msg_init (&reader->body);
+    reader->socket = zmq_socket (context, ZMQ_SUB);
+    bool good = reader->socket && set_int (reader->socket, ZMQ_LINGER, 0) &&
+                set_int (reader->socket, ZMQ_RCVHWM, UNREAD_MAX) &&
+                set_int (reader->socket, ZMQ_RECONNECT_IVL, 100) &&
+                set_int (reader->socket, ZMQ_RECONNECT_IVL_MAX, 1000) &&
+                set_int (reader->socket, ZMQ_HEARTBEAT_IVL, 1000) &&
+                set_int (reader->socket, ZMQ_HEARTBEAT_TIMEOUT, 3000) &&
+                set_int (reader->socket, ZMQ_IPV6, 1) &&
+                zmq_setsockopt (reader->socket, ZMQ_MAXMSGSIZE, &size_max, sizeof size_max) == 0;
+    const char *endpoint = "the tap";
+    for (size_t i = 0; good && i < count; i++) {
+        endpoint = endpoints[i];
+        good = connect_reader (reader, endpoint);
+    }
+    if (!good) {
+        snprintf (reason, reason_size, "%s: %s", endpoint, zmq_strerror (errno));
+        tap_reader_destroy (&reader);
+    }
+    return reader;
+}
+
+void tap_reader_destroy (struct tap_reader **reader)
+{
+    if (!*reader)
+        return;
+    if ((*reader)->socket)
+        zmq_close ((*reader)->socket);
+    zmq_msg_close (&(*reader)->body);
+    free (*reader);
+    *reader = NULL;
+}
+
+bool tap_reader_want (struct tap_reader *reader, struct text prefix)
+{
+    return zmq_setsockopt (reader->socket, ZMQ_SUBSCRIBE, prefix.size ? prefix.data : "", prefix.size) == 0;
+}
+
+/*  Two frames, a topic and a body; whatever else is left out. */
+static bool receive_body (struct tap_reader *reader)
+{
+    if (zmq_msg_recv (&reader->body, reader->socket, ZMQ_DONTWAIT) < 0)
+        return false;
+    unsigned frames = 1;
+    while (zmq_msg_more (&reader->body) && zmq_msg_recv (&reader->body, reader->socket, 0) >= 0)
+        frames++;
+    return frames == 2;
+}
+
+bool tap_reader_next (struct tap_reader *reader, long timeout_ms, struct tap_record *record)
+{
+    if (reader->keys && now_us () >= reader->renew_us) {
+        curve_renew (reader->curve, reader->socket);
+        reader->renew_us = now_us () + 1000000;
+    }
+    zmq_pollitem_t item = { .socket = reader->socket, .events = ZMQ_POLLIN };
+    if (zmq_poll (&item, 1, timeout_ms) <= 0 || !receive_body (reader))
+        return false;
+    struct raw body = { zmq_msg_data (&reader->body), (uint32_t) zmq_msg_size (&reader->body) };
+    return tap_record_read (body, record);
+}
