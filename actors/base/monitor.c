@@ -33,7 +33,8 @@ struct service_numbers {
     atomic_uint_fast64_t answers[STATUS_CLASSES]; /* by first digit of the status */
     atomic_uint_fast64_t failures[OUTCOMES];      /* by outcome, other than answered */
     atomic_uint_fast64_t elapsed_ms;
-    enum service_state state; /* under the lock, as is the reason */
+    atomic_uint_fast64_t buckets[MONITOR_BUCKETS + 1]; /* by elapsed time; the last: longer */
+    enum service_state state;                          /* under the lock, as is the reason */
     char reason[REASON_SIZE_MAX + 1];
 };
 
@@ -109,6 +110,15 @@ void monitor_messages (struct monitor *monitor, enum role role, uint64_t in, uin
     add (&monitor->actors[role].dropped, dropped);
 }
 
+/*  The place of the first bucket whose bound, 2^place ms, is not below. */
+static unsigned bucket_of (uint64_t elapsed_ms)
+{
+    unsigned bucket = 0;
+    while (bucket < MONITOR_BUCKETS && elapsed_ms > UINT64_C (1) << bucket)
+        bucket++;
+    return bucket;
+}
+
 void monitor_http (struct monitor *monitor, enum service service, enum http_outcome outcome, unsigned status,
                    uint64_t elapsed_ms)
 {
@@ -118,6 +128,7 @@ void monitor_http (struct monitor *monitor, enum service service, enum http_outc
     else
         add (&numbers->failures[outcome], 1);
     add (&numbers->elapsed_ms, elapsed_ms);
+    add (&numbers->buckets[bucket_of (elapsed_ms)], 1);
 }
 
 void monitor_health (struct monitor *monitor, enum service service, enum service_state state,
@@ -372,6 +383,29 @@ static void say_http (struct page *page, struct monitor *monitor)
                  service_name (service), read_number (&monitor->services[service].elapsed_ms));
 }
 
+/*  The bounds are cumulative; the count is read with them, so that they agree. */
+static void say_http_times (struct page *page, struct monitor *monitor)
+{
+    say_head (page, "http_milliseconds", "histogram", "How long finished HTTP requests took.");
+    for (enum service service = 0; service < (enum service) MONITOR_SERVICES; service++) {
+        struct service_numbers *numbers = &monitor->services[service];
+        const char *name = service_name (service);
+        uint64_t count = 0;
+        if (!atomic_load (&numbers->expected))
+            continue;
+        for (unsigned i = 0; i < MONITOR_BUCKETS; i++) {
+            count += read_number (&numbers->buckets[i]);
+            say (page, "guerdon_http_milliseconds_bucket{service=\"%s\",le=\"%" PRIu64 "\"} %" PRIu64 "\n",
+                 name, UINT64_C (1) << i, count);
+        }
+        count += read_number (&numbers->buckets[MONITOR_BUCKETS]);
+        say (page, "guerdon_http_milliseconds_bucket{service=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", name, count);
+        say (page, "guerdon_http_milliseconds_sum{service=\"%s\"} %" PRIu64 "\n", name,
+             read_number (&numbers->elapsed_ms));
+        say (page, "guerdon_http_milliseconds_count{service=\"%s\"} %" PRIu64 "\n", name, count);
+    }
+}
+
 static void say_services (struct page *page, struct monitor *monitor)
 {
     say_head (page, "service_up", "gauge", "1 when the service answers.");
@@ -405,6 +439,7 @@ size_t monitor_metrics_page (struct monitor *monitor, char *text, size_t capacit
     say_messages (&page, monitor);
     say_refused (&page, monitor);
     say_http (&page, monitor);
+    say_http_times (&page, monitor);
     say_services (&page, monitor);
     say_head (&page, "ready", "gauge", "1 when the process can do its work.");
     say (&page, "guerdon_ready %d\n", monitor_ready (monitor));

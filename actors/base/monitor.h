@@ -11,6 +11,10 @@
 
 enum { MONITOR_ROLES = ROLE_STATS + 1, MONITOR_SERVICES = SERVICE_CURRENCY + 1, MONITOR_PEERS_MAX = 64 };
 
+/*  HTTP requests are counted by how long they took: up to 1, 2, 4 … 65536 ms, and
+    longer. */
+enum { MONITOR_BUCKETS = 17 };
+
 struct monitor;
 
 /*  NULL when out of memory. */

@@ -152,6 +152,27 @@ static void test_numbers_stand_in_the_metrics (void **state)
     assert_null (strstr (page, "usermeta"));
 }
 
+static void test_http_requests_stand_in_buckets_by_how_long_they_took (void **state)
+{
+    (void) state;
+    const uint64_t elapsed_ms[] = { 0, 1, 2, 3, 4, 5, 65536, 65537, UINT64_C (1) << 40 };
+    const size_t count = sizeof elapsed_ms / sizeof *elapsed_ms;
+    monitor_expect_service (monitor, SERVICE_USERMETA);
+    for (size_t i = 0; i < count; i++)
+        monitor_http (monitor, SERVICE_USERMETA, i % 2 ? HTTP_TIMEOUT : HTTP_ANSWERED, 200, elapsed_ms[i]);
+    check_metric ("# TYPE guerdon_http_milliseconds histogram");
+    check_metric ("guerdon_http_milliseconds_bucket{service=\"usermeta\",le=\"1\"} 2");
+    check_metric ("guerdon_http_milliseconds_bucket{service=\"usermeta\",le=\"2\"} 3");
+    check_metric ("guerdon_http_milliseconds_bucket{service=\"usermeta\",le=\"4\"} 5");
+    check_metric ("guerdon_http_milliseconds_bucket{service=\"usermeta\",le=\"8\"} 6");
+    check_metric ("guerdon_http_milliseconds_bucket{service=\"usermeta\",le=\"32768\"} 6");
+    check_metric ("guerdon_http_milliseconds_bucket{service=\"usermeta\",le=\"65536\"} 7");
+    check_metric ("guerdon_http_milliseconds_bucket{service=\"usermeta\",le=\"+Inf\"} 9");
+    check_metric ("guerdon_http_milliseconds_count{service=\"usermeta\"} 9");
+    check_metric ("guerdon_http_milliseconds_sum{service=\"usermeta\"} 1099511758864");
+    assert_null (strstr (page, "bucket{service=\"events\""));
+}
+
 static void test_every_line_of_the_metrics_is_well_formed (void **state)
 {
     (void) state;
@@ -233,6 +254,8 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_not_ready_any_more_once_it_drains, begin, end),
         cmocka_unit_test_setup_teardown (test_a_reason_of_any_bytes_leaves_the_page_json, begin, end),
         cmocka_unit_test_setup_teardown (test_numbers_stand_in_the_metrics, begin, end),
+        cmocka_unit_test_setup_teardown (test_http_requests_stand_in_buckets_by_how_long_they_took, begin,
+                                         end),
         cmocka_unit_test_setup_teardown (test_every_line_of_the_metrics_is_well_formed, begin, end),
         cmocka_unit_test_setup_teardown (test_a_page_that_does_not_fit_is_cut_and_nothing_behind_it_touched,
                                          begin, end),
