@@ -16,6 +16,7 @@ static const struct command commands[] = {
     { "run", command_run, "watch events and hand out rewards, until stopped" },
     { "check", command_check, "check and print the configuration, and probe the services" },
     { "emit", command_emit, "post an event to the events service" },
+    { "tap", command_tap, "show every message as it happens" },
     { "keygen", command_keygen, "write the certificates of encrypted connections" },
 };
 

@@ -331,11 +331,12 @@ static bool is_held (const struct shell *self)
 static bool send_frame (void *context, struct address to, const void *bytes, size_t size)
 {
     struct shell *self = context;
+    /*  First shown, then sent: who looks sees the question before its answer. */
+    tap_sent (self->mirror, to, bytes, size);
     enum bus_result result = bus_send (self->bus, to, bytes, size);
     if (result == BUS_FULL)
         return false;
     self->frames_out++;
-    tap_sent (self->mirror, to, bytes, size);
     if (result == BUS_UNKNOWN)
         log_say (self->name, LOG_WARN, "nobody at %s/%u takes messages", role_name (to.role),
                  (unsigned) to.peer);

@@ -1,0 +1,409 @@
+/*  command_tap.c - guerdon tap: shows every message of one process or many. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "actors/base/bus.h"
+#include "actors/base/curve.h"
+#include "bin/command.h"
+#include "bin/tap_show.h"
+#include "bin/topology.h"
+#include "proto/codec.h"
+#include "proto/text.h"
+
+enum {
+    WAIT_MS = 100,        /* between two looks at the clock and at signals */
+    STREAMS_MAX = 4096,   /* process, actor and message, each counted by itself */
+    RECORD_HEAD_SIZE = 16 /* of a recording */
+};
+
+static const char record_head[RECORD_HEAD_SIZE + 1] = "guerdon tap 1\n\0\0";
+
+static const char *const help =
+    "Shows every message that the actors of a process say and hear, as it happens: at ENDPOINT, or at\n"
+    "several, or where this configuration has its tap (TAP_ENDPOINT, or tap.sock in STATE_DIR). The\n"
+    "process may start later and come back; Ctrl-C ends it.\n"
+    "Exit codes: 0 ended, 1 could not look, 64 usage.";
+
+/*  What was asked for. */
+struct wishes {
+    const char *endpoints[TAP_ENDPOINTS_MAX];
+    size_t endpoint_count;
+    const char *actor;
+    const char *type;
+    const char *user;
+    const char *format;
+    const char *count;
+    const char *seconds;
+    const char *sample;
+    const char *record;
+    const char *replay;
+    bool json;
+    bool colour;
+    uint64_t count_max;   /* UINT64_MAX: no bound */
+    uint64_t seconds_max; /* UINT64_MAX: no bound */
+    uint64_t one_in;
+};
+
+/*  One stream of values, whose numbers tell what was lost. */
+struct stream {
+    uint64_t hash; /* of process, actor and message; 0: free */
+    uint64_t sequence;
+};
+
+struct looking {
+    const struct wishes *wishes;
+    FILE *recording;
+    uint64_t shown;
+    uint64_t seen;
+    uint64_t lost;
+    uint64_t told_lost;
+    bool gaps_count; /* without a filter by user every number is seen */
+    struct stream streams[STREAMS_MAX];
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal (int number)
+{
+    (void) number;
+    interrupted = 1;
+}
+
+static uint64_t steady_ms (void)
+{
+    struct timespec now;
+    clock_gettime (CLOCK_MONOTONIC, &now);
+    return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
+}
+
+/*  ---- one value ---------------------------------------------------------- */
+
+/*  The actor of the process that showed it: who sent or who received. */
+static struct text actor_of (const struct tap_record *record)
+{
+    struct text side = text_equal (record->direction, TEXT_LITERAL ("sent")) ? record->from : record->to;
+    for (uint32_t i = 0; i < side.size; i++)
+        if (side.data[i] == '/')
+            return (struct text){ side.data, i };
+    return side;
+}
+
+/*  Counts what is missing between this value and the one before it. */
+static void count_lost (struct looking *looking, const struct tap_record *record,
+                        const struct message_spec *spec)
+{
+    uint64_t hash =
+        text_hash (record->process, 1) ^ text_hash (actor_of (record), 2) ^ (uint64_t) spec->id * 7919;
+    struct stream *stream = &looking->streams[hash % STREAMS_MAX];
+    if (stream->hash == hash && looking->gaps_count && record->sequence > stream->sequence + 1)
+        looking->lost += record->sequence - stream->sequence - 1;
+    *stream = (struct stream){ hash, record->sequence };
+}
+
+/*  The user a message is about, as the tap's topics have it. */
+static bool is_about (const struct message_spec *spec, const struct message *message, struct text user)
+{
+    struct raw found;
+    struct text text;
+    if (message->id == MESSAGE_EVENT && raw_path (message->event.data, "userId", &found) &&
+        raw_text (found, &text))
+        return text_equal (text, user);
+    for (size_t i = 0; i < spec->count; i++) {
+        const struct field_spec *field = &spec->fields[i];
+        if (field->type == FIELD_TEXT && strcmp (field->name, "user") == 0)
+            return text_equal (*(const struct text *) ((const char *) message + field->offset), user);
+    }
+    return false;
+}
+
+static bool is_wanted (const struct wishes *wishes, const struct tap_record *record,
+                       const struct message_spec *spec, const struct message *message)
+{
+    if (wishes->actor && !text_equal (actor_of (record), text_of (wishes->actor)))
+        return false;
+    if (wishes->type && strcmp (wishes->type, spec->name) != 0)
+        return false;
+    /*  With several taps both ends of a hop are there: one is enough. */
+    if (wishes->endpoint_count > 1 && message->id < (enum message_id) MESSAGE_LOCAL_MIN &&
+        !text_equal (record->direction, TEXT_LITERAL ("sent")))
+        return false;
+    return !wishes->user || is_about (spec, message, text_of (wishes->user));
+}
+
+static void record_value (struct looking *looking, struct raw body)
+{
+    uint8_t size[4] = { (uint8_t) body.size, (uint8_t) (body.size >> 8), (uint8_t) (body.size >> 16),
+                        (uint8_t) (body.size >> 24) };
+    fwrite (size, 1, sizeof size, looking->recording);
+    fwrite (body.data, 1, body.size, looking->recording);
+}
+
+static void show (struct looking *looking, const struct tap_record *record)
+{
+    const struct wishes *wishes = looking->wishes;
+    struct decoder decoder;
+    struct message message;
+    if (decode_begin (&decoder, record->message.data, record->message.size, true) != DECODE_OK ||
+        decode_next (&decoder, &message) != DECODE_OK)
+        return;
+    count_lost (looking, record, decoder.spec);
+    if (!is_wanted (wishes, record, decoder.spec, &message) || looking->seen++ % wishes->one_in != 0)
+        return;
+    looking->shown++;
+    if (looking->recording)
+        record_value (looking, record->body);
+    else if (wishes->json)
+        tap_show_json (record, decoder.spec, &message);
+    else
+        tap_show_text (record, decoder.spec, &message, wishes->colour);
+}
+
+/*  ---- looking ------------------------------------------------------------ */
+
+/*  The topics that bring what is asked for and as little else as prefixes allow. */
+static bool subscribe (struct tap_reader *reader, const struct wishes *wishes)
+{
+    bool good = true;
+    if (!wishes->actor && !wishes->type && !wishes->user)
+        return tap_reader_want (reader, NO_TEXT);
+    for (unsigned i = 0; i < topology_count; i++) {
+        const char *actor = role_name (topology[i].spec->role);
+        if (wishes->actor && strcmp (wishes->actor, actor) != 0)
+            continue;
+        for (unsigned id = 1; good && id <= MESSAGE_ID_MAX; id++) {
+            const struct message_spec *spec = message_spec (id);
+            if (!spec || (wishes->type && strcmp (wishes->type, spec->name) != 0))
+                continue;
+            char topic[TAP_TOPIC_SIZE_MAX];
+            int size = snprintf (topic, sizeof topic, "%s %s %s", actor, spec->name,
+                                 wishes->user ? wishes->user : "");
+            good = size > 0 && (size_t) size < sizeof topic &&
+                   tap_reader_want (reader, (struct text){ topic, (uint32_t) size });
+        }
+    }
+    return good;
+}
+
+static void tell_lost (struct looking *looking)
+{
+    if (looking->lost == looking->told_lost)
+        return;
+    fflush (stdout);
+    fprintf (stderr, "guerdon tap: %" PRIu64 " values were lost so far: this tap is too slow for them\n",
+             looking->lost);
+    looking->told_lost = looking->lost;
+}
+
+static void look (struct looking *looking, struct tap_reader *reader)
+{
+    const struct wishes *wishes = looking->wishes;
+    uint64_t begun_ms = steady_ms ();
+    uint64_t told_ms = begun_ms;
+    struct tap_record record;
+    while (!interrupted && looking->shown < wishes->count_max && !ferror (stdout)) {
+        uint64_t now_ms = steady_ms ();
+        if (wishes->seconds_max != UINT64_MAX && now_ms - begun_ms >= wishes->seconds_max * 1000)
+            break;
+        bool came = tap_reader_next (reader, WAIT_MS, &record);
+        if (came)
+            show (looking, &record);
+        else
+            fflush (stdout);
+        if (now_ms - told_ms >= 1000) {
+            told_ms = now_ms;
+            tell_lost (looking);
+        }
+    }
+}
+
+/*  ---- a recording -------------------------------------------------------- */
+
+static int replay (struct looking *looking)
+{
+    const struct wishes *wishes = looking->wishes;
+    char head[RECORD_HEAD_SIZE];
+    uint8_t size[4];
+    static uint8_t body[TAP_BODY_SIZE_MAX];
+    FILE *file = fopen (wishes->replay, "re");
+    if (!file) {
+        fprintf (stderr, "guerdon tap: %s: %s\n", wishes->replay, strerror (errno));
+        return EXIT_FAILED;
+    }
+    bool good =
+        fread (head, 1, sizeof head, file) == sizeof head && memcmp (head, record_head, sizeof head) == 0;
+    while (good && looking->shown < wishes->count_max && !interrupted &&
+           fread (size, 1, sizeof size, file) == sizeof size) {
+        uint32_t bytes =
+            size[0] | (uint32_t) size[1] << 8 | (uint32_t) size[2] << 16 | (uint32_t) size[3] << 24;
+        struct tap_record record;
+        good = bytes <= sizeof body && fread (body, 1, bytes, file) == bytes &&
+               tap_record_read ((struct raw){ body, bytes }, &record);
+        if (good)
+            show (looking, &record);
+    }
+    fclose (file);
+    if (!good)
+        fprintf (stderr, "guerdon tap: %s: not a recording of this version, or it ends early\n",
+                 wishes->replay);
+    return good ? EXIT_OK : EXIT_FAILED;
+}
+
+/*  ---- the command -------------------------------------------------------- */
+
+/*  Reads a number from 1 on; false after naming the option. */
+static bool read_number (const char *option, const char *text, uint64_t *number, int *code)
+{
+    if (!text || (text_to_uint (text_of (text), UINT32_MAX, number) && *number > 0))
+        return true;
+    *code = command_usage ("tap", "--%s %s: expected a whole number from 1", option, text);
+    return false;
+}
+
+static bool check_wishes (struct wishes *wishes, int *code)
+{
+    bool known_type = !wishes->type;
+    for (unsigned id = 1; id <= MESSAGE_ID_MAX; id++)
+        known_type |=
+            wishes->type && message_spec (id) && strcmp (message_spec (id)->name, wishes->type) == 0;
+    wishes->json = wishes->format && strcmp (wishes->format, "json") == 0;
+    wishes->colour = !wishes->json && isatty (STDOUT_FILENO) == 1;
+    wishes->count_max = wishes->seconds_max = UINT64_MAX;
+    wishes->one_in = 1;
+    if (wishes->format && !wishes->json && strcmp (wishes->format, "text") != 0)
+        *code = command_usage ("tap", "--format %s: expected text or json", wishes->format);
+    else if (wishes->actor && topology_role (text_of (wishes->actor)) == ROLE_SHELL)
+        *code = command_usage (
+            "tap", "--actor %s: expected ingest, decision, usermeta-client, currency-client or stats",
+            wishes->actor);
+    else if (!known_type)
+        *code = command_usage ("tap", "--type %s: expected the name of a message, such as event or settled",
+                               wishes->type);
+    else if (wishes->record && wishes->replay)
+        *code = command_usage ("tap", "--record and --replay exclude each other");
+    else
+        return read_number ("count", wishes->count, &wishes->count_max, code) &&
+               read_number ("for", wishes->seconds, &wishes->seconds_max, code) &&
+               read_number ("sample", wishes->sample, &wishes->one_in, code);
+    return false;
+}
+
+/*  Without an endpoint: where this configuration has its tap. */
+static bool find_endpoint (struct wishes *wishes, char *memory, size_t capacity)
+{
+    const char *given = getenv ("TAP_ENDPOINT");
+    char directory[2048];
+    if (wishes->endpoint_count)
+        return true;
+    if (given && *given)
+        snprintf (memory, capacity, "%s", given);
+    else if (config_state_dir (directory, sizeof directory))
+        snprintf (memory, capacity, "ipc://%s/tap.sock", directory);
+    else
+        return false;
+    wishes->endpoints[wishes->endpoint_count++] = memory;
+    return true;
+}
+
+static bool needs_keys (const struct wishes *wishes)
+{
+    for (size_t i = 0; i < wishes->endpoint_count; i++)
+        if (strncmp (wishes->endpoints[i], "tcp:", 4) == 0)
+            return getenv ("CURVE_DIR") != NULL;
+    return false;
+}
+
+static int attach (struct looking *looking)
+{
+    const struct wishes *wishes = looking->wishes;
+    char reason[512] = "out of memory";
+    struct curve *curve = NULL;
+    struct tap_reader *reader = NULL;
+    void *context = bus_context_new ();
+    bool good = context != NULL;
+    if (good && needs_keys (wishes)) {
+        curve = curve_open (context, getenv ("CURVE_DIR"), PARTY_BIT (PARTY_TAP), reason, sizeof reason);
+        good = curve != NULL;
+    }
+    if (good)
+        reader =
+            tap_reader_new (context, wishes->endpoints, wishes->endpoint_count, curve, reason, sizeof reason);
+    good = reader && subscribe (reader, wishes);
+    if (good)
+        look (looking, reader);
+    else
+        fprintf (stderr, "guerdon tap: %s\n", reason);
+    tap_reader_destroy (&reader);
+    curve_close (&curve);
+    if (context)
+        bus_context_destroy (&context);
+    return good ? EXIT_OK : EXIT_FAILED;
+}
+
+static int run (struct wishes *wishes)
+{
+    static struct looking looking;
+    char memory[2304];
+    looking.wishes = wishes;
+    looking.gaps_count = !wishes->user;
+    if (wishes->replay)
+        return replay (&looking);
+    if (!find_endpoint (wishes, memory, sizeof memory)) {
+        fprintf (stderr, "guerdon tap: no ENDPOINT, and neither TAP_ENDPOINT nor HOME says where one is\n");
+        return EXIT_FAILED;
+    }
+    if (wishes->record) {
+        looking.recording = fopen (wishes->record, "we");
+        if (!looking.recording ||
+            fwrite (record_head, 1, RECORD_HEAD_SIZE, looking.recording) != RECORD_HEAD_SIZE) {
+            fprintf (stderr, "guerdon tap: %s: %s\n", wishes->record, strerror (errno));
+            return EXIT_FAILED;
+        }
+    }
+    int code = attach (&looking);
+    if (looking.recording && fclose (looking.recording) != 0) {
+        fprintf (stderr, "guerdon tap: %s: %s\n", wishes->record, strerror (errno));
+        code = EXIT_FAILED;
+    }
+    fflush (stdout);
+    if (code == EXIT_OK)
+        fprintf (stderr, "guerdon tap: %" PRIu64 " shown, %" PRIu64 " lost\n", looking.shown, looking.lost);
+    return code;
+}
+
+int command_tap (int argc, char **argv)
+{
+    struct wishes wishes = { 0 };
+    const struct command_option options[] = {
+        { "actor", "A", "only what this actor says or hears", &wishes.actor, NULL },
+        { "type", "T", "only messages of this name", &wishes.type, NULL },
+        { "user", "U", "only messages about this player", &wishes.user, NULL },
+        { "format", "text|json", "lines for people, or JSON lines", &wishes.format, NULL },
+        { "count", "N", "end after so many", &wishes.count, NULL },
+        { "for", "SECONDS", "end after so long", &wishes.seconds, NULL },
+        { "sample", "N", "show one in so many", &wishes.sample, NULL },
+        { "record", "FILE", "write what comes to FILE instead of showing it", &wishes.record, NULL },
+        { "replay", "FILE", "show what was recorded", &wishes.replay, NULL },
+    };
+    const struct command_syntax syntax = { .name = "tap",
+                                           .operand = "[ENDPOINT…]",
+                                           .help = help,
+                                           .options = options,
+                                           .count = sizeof options / sizeof *options,
+                                           .operands = wishes.endpoints,
+                                           .operands_max = TAP_ENDPOINTS_MAX,
+                                           .operand_count = &wishes.endpoint_count };
+    int code = EXIT_OK;
+    if (!command_parse (&syntax, argc, argv, &code) || !check_wishes (&wishes, &code))
+        return code;
+    struct sigaction action = { .sa_handler = on_signal };
+    sigaction (SIGINT, &action, NULL);
+    sigaction (SIGTERM, &action, NULL);
+    return run (&wishes);
+}
