@@ -60,14 +60,14 @@ class Containers(harness.Case):
             subprocess.run(command, env=env, check=True, timeout=SECONDS, stdout=subprocess.DEVNULL)
         return folder
 
-    def container(self, name, service, keys, hosts):
+    def container(self, name, service, keys, hosts, *more):
         told = {key: str(value) for key, value in service["environment"].items()}
         for secret in facts.secret_files() & set(told):
             told[secret] = os.path.join(self.folder, "compose", os.path.basename(told[secret]))
         told["CURVE_DIR"] = keys
         env = harness.environment(self.world, self.state_dir, HOST=None, PORT=None, API_SECRET=None)
         env.update(told, STATE_DIR=os.path.join(self.state_dir, name))
-        worker = harness.Worker(env, service["command"], env["STATE_DIR"],
+        worker = harness.Worker(env, [*service["command"], *more], env["STATE_DIR"],
                                 ("unshare", "--mount", "sh", "-c", NAMED, hosts), name, shapes.switch().hosts[name])
         self.workers.append(worker)
         return worker
@@ -78,10 +78,12 @@ class Containers(harness.Case):
         users = ["u%d" % number for number in range(USERS)]
         self.world.players(users)
         self.events.add_logins(users)
+        tap = self.container("tap", services["tap"], keys, hosts, "--count", "1")
         running = [self.container(name, service, keys, hosts) for name, service in services.items()
                    if service["command"][0] == "run"]
         for worker in running:
             worker.wait_ready()
+        self.assertEqual(0, tap.wait_exit(), tap.output())
         self.wait_rewarded(users)
         self.wait_acked(self.events.last())
         for worker in running:

@@ -183,7 +183,7 @@ class Manual(unittest.TestCase):
         found = re.findall(r"^\.SS guerdon (\w+)(.*)$", self.section("COMMANDS"), re.M)
         self.assertEqual(list(facts.commands()), [name for name, _ in found])
         for name, rest in found:
-            self.assertEqual(facts.operand(name), re.sub(r" ?\[OPTION\]\.\.\.", "", rest).strip(), name)
+            self.assertEqual(facts.operand(name).replace("…", "..."), re.sub(r" ?\[OPTION\]\.\.\.", "", rest).strip(), name)
 
     def test_it_has_every_option_of_each_command_and_no_other(self):
         for part in self.section("COMMANDS").split(".SS guerdon ")[1:]:
