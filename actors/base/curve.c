@@ -355,7 +355,7 @@ static void read_again (struct curve *curve)
     mark_stale (curve, &old);
     pthread_mutex_unlock (&curve->lock);
     if (read)
-        log_say (self_name, LOG_INFO, "certificates have changed: %u keys are let in", new.accepted_count);
+        log_say (self_name, LOG_INFO, "certificates have changed: %u keys are let in", new.accepted);
     if (*reason)
         log_say (self_name, LOG_WARN, "certificates: %s", reason);
     keyring_wipe (&old);

@@ -139,10 +139,10 @@ static unsigned party_of_file (const char *name)
 
 /*  ---- the directory ------------------------------------------------------ */
 
-/*  Lets one more key in; false when it belongs to another party already, or
-    there are too many. */
-static bool accept_key (struct keyring *keyring, unsigned party, const uint8_t *key, const char *name,
-                        char *reason, size_t reason_size)
+/*  Knows one more key; false when it belongs to another party already, or there
+    are too many. */
+static bool know_key (struct keyring *keyring, unsigned party, const uint8_t *key, const char *name,
+                      char *reason, size_t reason_size)
 {
     unsigned owner = keyring_who (keyring, key);
     if (owner == party)
@@ -152,28 +152,27 @@ static bool accept_key (struct keyring *keyring, unsigned party, const uint8_t *
                   party_name (owner));
         return false;
     }
-    if (keyring->accepted_count == KEYRING_ACCEPTED_MAX) {
+    if (keyring->known_count == KEYRING_KNOWN_MAX) {
         snprintf (reason, reason_size, "%s is one too many: expected at most %d public certificates", name,
-                  KEYRING_ACCEPTED_MAX);
+                  KEYRING_KNOWN_MAX);
         return false;
     }
-    struct accepted_key *accepted = &keyring->accepted[keyring->accepted_count++];
-    accepted->party = party;
-    memcpy (accepted->key, key, CERTIFICATE_KEY_SIZE);
+    struct known_key *known = &keyring->known[keyring->known_count++];
+    known->party = party;
+    memcpy (known->key, key, CERTIFICATE_KEY_SIZE);
     return true;
 }
 
-/*  Fills the keys that are let in. `reason` keeps what was wrong first; what is
-    wrong lets nobody in. False when the directory cannot be read. */
-static bool read_accepted (struct keyring *keyring, const char *directory, char *reason, size_t reason_size)
+/*  Adds the public keys of these parties. `reason` keeps what was wrong first;
+    what is wrong lets nobody in. False when the directory cannot be read. */
+static bool read_known (struct keyring *keyring, unsigned wanted, const char *directory, char *reason,
+                        size_t reason_size)
 {
-    unsigned wanted = gather (keyring->parties, party_admits);
     DIR *listing = opendir (directory);
     if (!listing) {
         snprintf (reason, reason_size, "%s: %s", directory, strerror (errno));
         return false;
     }
-    keyring->accepted_count = 0;
     for (const struct dirent *entry; (entry = readdir (listing)) != NULL;) {
         char wrong[KEYRING_PATH_MAX + 256];
         struct certificate certificate;
@@ -181,7 +180,7 @@ static bool read_accepted (struct keyring *keyring, const char *directory, char 
         if (party == PARTY_COUNT || !(wanted & PARTY_BIT (party)))
             continue;
         bool good = read_of (&certificate, party, directory, entry->d_name, false, wrong, sizeof wrong) &&
-                    accept_key (keyring, party, certificate.public_key, entry->d_name, wrong, sizeof wrong);
+                    know_key (keyring, party, certificate.public_key, entry->d_name, wrong, sizeof wrong);
         if (!good && !*reason)
             snprintf (reason, reason_size, "%s", wrong);
     }
@@ -189,13 +188,30 @@ static bool read_accepted (struct keyring *keyring, const char *directory, char 
     return true;
 }
 
+/*  Reads the keys that are let in; then, as far as there is room, those of the
+    other parties whose files happen to be here, of which nothing is asked. */
+static bool read_accepted (struct keyring *keyring, const char *directory, char *reason, size_t reason_size)
+{
+    char ignored[KEYRING_PATH_MAX + 256] = "";
+    struct keyring before = *keyring;
+    unsigned wanted = gather (keyring->parties, party_admits);
+    keyring->known_count = 0;
+    bool read = read_known (keyring, wanted, directory, reason, reason_size);
+    keyring->accepted = keyring->known_count;
+    read = read && read_known (keyring, ~wanted, directory, ignored, sizeof ignored);
+    if (!read)
+        *keyring = before;
+    keyring_wipe (&before);
+    return read;
+}
+
 /*  The first party that must be let in and has no key; named in the reason. */
 static bool check_accepted (const struct keyring *keyring, const char *directory, char *reason,
                             size_t reason_size)
 {
     unsigned missing = gather (keyring->parties, party_admits);
-    for (unsigned i = 0; i < keyring->accepted_count; i++)
-        missing &= ~PARTY_BIT (keyring->accepted[i].party);
+    for (unsigned i = 0; i < keyring->accepted; i++)
+        missing &= ~PARTY_BIT (keyring->known[i].party);
     for (unsigned party = 0; party < PARTY_COUNT; party++)
         for (unsigned server = 0; missing & PARTY_BIT (party) && server < PARTY_COUNT; server++)
             if (keyring->parties & PARTY_BIT (server) && party_admits (server) & PARTY_BIT (party)) {
@@ -283,9 +299,9 @@ uint64_t keyring_signature (const char *directory)
 
 unsigned keyring_who (const struct keyring *keyring, const uint8_t key[CERTIFICATE_KEY_SIZE])
 {
-    for (unsigned i = 0; i < keyring->accepted_count; i++)
-        if (memcmp (keyring->accepted[i].key, key, CERTIFICATE_KEY_SIZE) == 0)
-            return keyring->accepted[i].party;
+    for (unsigned i = 0; i < keyring->known_count; i++)
+        if (memcmp (keyring->known[i].key, key, CERTIFICATE_KEY_SIZE) == 0)
+            return keyring->known[i].party;
     return PARTY_COUNT;
 }
 

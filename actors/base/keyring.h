@@ -21,14 +21,14 @@
 enum { PARTY_TAP = ROLE_SHELL, PARTY_MIRROR = ROLE_STATS + 1, PARTY_COUNT };
 
 enum {
-    KEYRING_ACCEPTED_MAX = 64, /* public keys that are let in */
-    KEYRING_PATH_MAX = 1280    /* of a file in the directory */
+    KEYRING_KNOWN_MAX = 64, /* public keys */
+    KEYRING_PATH_MAX = 1280 /* of a file in the directory */
 };
 
 #define PARTY_BIT(party) (1u << (party))
 
-/*  A public key that is let in. */
-struct accepted_key {
+/*  Whose a public key is. */
+struct known_key {
     unsigned party;
     uint8_t key[CERTIFICATE_KEY_SIZE];
 };
@@ -37,8 +37,9 @@ struct keyring {
     unsigned parties;                                   /* that run here, by PARTY_BIT */
     struct certificate own[PARTY_COUNT];                /* of those that run here */
     uint8_t servers[PARTY_COUNT][CERTIFICATE_KEY_SIZE]; /* of those they connect to */
-    struct accepted_key accepted[KEYRING_ACCEPTED_MAX];
-    unsigned accepted_count;
+    struct known_key known[KEYRING_KNOWN_MAX];
+    unsigned accepted; /* of these so many are let in here; the rest are told by name when they try */
+    unsigned known_count;
 };
 
 /*  Its name, as in the names of its files: "decision", "tap". */

@@ -175,12 +175,13 @@ static void test_the_whole_folder_works_for_any_party (void **state)
         assert_string_equal (keyring.own[party].role, party_name (party));
     }
     assert_true (keyring_load (&keyring, keys, ALL, reason, sizeof reason));
-    /*  Nobody lets a mirror or a clients' actor in. */
-    assert_int_equal (keyring.accepted_count, 3);
+    /*  Nobody lets a mirror or a client's actor in; they are known all the same. */
+    assert_int_equal (keyring.accepted, 3);
+    assert_int_equal (keyring.known_count, PARTY_COUNT);
     assert_int_equal (keyring_who (&keyring, keyring.own[ROLE_INGEST].public_key), ROLE_INGEST);
     assert_int_equal (keyring_who (&keyring, keyring.own[PARTY_TAP].public_key), PARTY_TAP);
-    assert_int_equal (keyring_who (&keyring, keyring.own[PARTY_MIRROR].public_key), PARTY_COUNT);
-    assert_int_equal (keyring_who (&keyring, keyring.own[ROLE_STATS].public_key), PARTY_COUNT);
+    assert_int_equal (keyring_who (&keyring, keyring.own[PARTY_MIRROR].public_key), PARTY_MIRROR);
+    assert_int_equal (keyring_who (&keyring, keyring.own[ROLE_STATS].public_key), ROLE_STATS);
 }
 
 static void test_a_host_needs_only_its_part (void **state)
@@ -268,22 +269,34 @@ static void test_several_keys_of_one_party_and_other_files (void **state)
     new_pair ("stats", "decision.cert~", NULL);
     new_pair ("stats", "x.cert", NULL);
     check_loads (PARTY_BIT (ROLE_STATS));
-    assert_int_equal (keyring.accepted_count, 4);
+    assert_int_equal (keyring.accepted, 4);
 }
 
 static void test_more_keys_than_are_taken (void **state)
 {
     (void) state;
     copy ("usermeta-client.cert_secret");
-    for (unsigned i = 0; i < KEYRING_ACCEPTED_MAX; i++) {
+    for (unsigned i = 0; i < KEYRING_KNOWN_MAX; i++) {
         char name[32];
         snprintf (name, sizeof name, "decision-%u.cert", i);
         new_pair ("decision", name, NULL);
     }
     check_loads (PARTY_BIT (ROLE_USERMETA_CLIENT));
-    assert_int_equal (keyring.accepted_count, KEYRING_ACCEPTED_MAX);
+    assert_int_equal (keyring.accepted, KEYRING_KNOWN_MAX);
     new_pair ("decision", "decision-more.cert", NULL);
     check_refused (PARTY_BIT (ROLE_USERMETA_CLIENT), "one too many", "at most 64");
+}
+
+static void test_files_that_are_not_needed_may_be_wrong (void **state)
+{
+    (void) state;
+    copy_decisions_part ();
+    copy_as ("stats.cert", "tap.cert");
+    fclose (fopen (in (part, "mirror.cert"), "w"));
+    copy ("decision.cert");
+    check_loads (PARTY_BIT (ROLE_DECISION));
+    assert_int_equal (keyring.accepted, 1);
+    assert_int_equal (keyring.known_count, 5);
 }
 
 /*  ---- loading again ------------------------------------------------------- */
@@ -339,13 +352,13 @@ static void test_keys_come_and_go_with_their_files (void **state)
     assert_int_equal (keyring_who (&keyring, second.public_key), PARTY_COUNT);
     reload ("");
     assert_int_equal (keyring_who (&keyring, second.public_key), ROLE_INGEST);
-    assert_int_equal (keyring.accepted_count, 2);
+    assert_int_equal (keyring.accepted, 2);
     unlink (in (part, "ingest-2.cert"));
     reload ("");
     assert_int_equal (keyring_who (&keyring, second.public_key), PARTY_COUNT);
     unlink (in (part, "ingest.cert"));
     reload ("ingest.cert is missing");
-    assert_int_equal (keyring.accepted_count, 0);
+    assert_int_equal (keyring.accepted, 0);
 }
 
 static void test_own_keys_stay_while_their_file_is_gone_or_broken (void **state)
@@ -357,10 +370,11 @@ static void test_own_keys_stay_while_their_file_is_gone_or_broken (void **state)
     unlink (in (part, "decision.cert_secret"));
     unlink (in (part, "stats.cert"));
     reload ("decision.cert_secret is missing");
-    assert_memory_equal (&keyring, &before, sizeof keyring);
+    assert_memory_equal (&keyring.own, &before.own, sizeof keyring.own);
+    assert_memory_equal (&keyring.servers, &before.servers, sizeof keyring.servers);
     copy_as ("stats.cert_secret", "decision.cert_secret");
     reload ("is the certificate of stats");
-    assert_memory_equal (&keyring, &before, sizeof keyring);
+    assert_memory_equal (&keyring.own, &before.own, sizeof keyring.own);
     unlink (in (part, "decision.cert_secret"));
     new_pair ("decision", NULL, "decision.cert_secret");
     copy ("stats.cert");
@@ -393,6 +407,7 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_a_secret_that_others_can_read_is_refused, begin, end),
         cmocka_unit_test_setup_teardown (test_several_keys_of_one_party_and_other_files, begin, end),
         cmocka_unit_test_setup_teardown (test_more_keys_than_are_taken, begin, end),
+        cmocka_unit_test_setup_teardown (test_files_that_are_not_needed_may_be_wrong, begin, end),
         cmocka_unit_test_setup_teardown (test_a_change_in_the_directory_is_seen, begin, end),
         cmocka_unit_test_setup_teardown (test_keys_come_and_go_with_their_files, begin, end),
         cmocka_unit_test_setup_teardown (test_own_keys_stay_while_their_file_is_gone_or_broken, begin, end),
