@@ -801,6 +801,333 @@ static void test_drained_at_once_when_there_is_nothing (void **state)
     expect_credit (0, 0);
 }
 
+/*  ---- beyond the process: shards, workers, lives ------------------------- */
+
+enum { USERMETAS = 3, CURRENCIES = 2 };
+
+static int begin_workers (void **state)
+{
+    (void) state;
+    struct settings settings = harness_settings ();
+    settings.window = 64;
+    settings.usermeta_clients = USERMETAS;
+    settings.currency_clients = CURRENCIES;
+    harness_init (&h, &decision_spec, &settings);
+    harness_start (&h);
+    return 0;
+}
+
+static void peer (enum role role, uint16_t index, enum peer_state state)
+{
+    struct message message = { .id = MESSAGE_PEER, .from = { role, index } };
+    message.peer.state = state;
+    harness_deliver (&h, &message);
+}
+
+/*  The next effect of this id; *to is where it goes. */
+static const struct message *take (enum message_id id, struct address *to)
+{
+    struct recorded *effect = harness_take_recorded (&h, id);
+    assert_non_null (effect);
+    *to = effect->to;
+    return effect->message;
+}
+
+static void test_a_player_is_one_workers_of_each_kind (void **state)
+{
+    (void) state;
+    unsigned reads[USERMETAS] = { 0 }, gives[CURRENCIES] = { 0 };
+    for (uint64_t position = 1; position <= 60; position++) {
+        struct address reader, writer, giver, again;
+        char user[16];
+        snprintf (user, sizeof user, "user%" PRIu64, position);
+        login (position, user);
+        meta (take (MESSAGE_READ_META, &reader)->read_meta.request, "1", NULL);
+        written (take (MESSAGE_WRITE_META, &writer)->write_meta.request, RESULT_OK);
+        given (take (MESSAGE_GIVE, &giver)->give.request, RESULT_OK);
+        assert_int_equal (reader.role, ROLE_USERMETA_CLIENT);
+        assert_int_equal (giver.role, ROLE_CURRENCY_CLIENT);
+        assert_int_equal (reader.peer, writer.peer);
+        assert_true (reader.peer < USERMETAS && giver.peer < CURRENCIES);
+        reads[reader.peer]++;
+        gives[giver.peer]++;
+        login (1000 + position, user);
+        meta (take (MESSAGE_READ_META, &again)->read_meta.request, "1", "1");
+        assert_int_equal (again.peer, reader.peer);
+        harness_clear (&h);
+    }
+    for (unsigned i = 0; i < USERMETAS; i++)
+        assert_in_range (reads[i], 5, 40);
+    for (unsigned i = 0; i < CURRENCIES; i++)
+        assert_in_range (gives[i], 10, 50);
+}
+
+static void test_every_worker_is_asked_and_has_to_open_before_there_is_credit (void **state)
+{
+    (void) state;
+    unsigned asked = 0;
+    struct recorded *open;
+    while ((open = harness_take_recorded (&h, MESSAGE_OPEN)))
+        asked |= 1u << (open->to.peer + (open->to.role == ROLE_CURRENCY_CLIENT ? 8 : 0));
+    assert_int_equal (asked, 0x307);
+    from (ROLE_INGEST, 0, MESSAGE_OPEN);
+    from (ROLE_USERMETA_CLIENT, 2, MESSAGE_OPENED);
+    from (ROLE_CURRENCY_CLIENT, 1, MESSAGE_OPENED);
+    from (ROLE_USERMETA_CLIENT, 0, MESSAGE_OPENED);
+    from (ROLE_CURRENCY_CLIENT, 0, MESSAGE_OPENED);
+    from (ROLE_USERMETA_CLIENT, 3, MESSAGE_OPENED); /* there is no such one */
+    from (ROLE_USERMETA_CLIENT, 77, MESSAGE_OPENED);
+    no_credit ();
+    from (ROLE_USERMETA_CLIENT, 1, MESSAGE_OPENED);
+    expect_credit (64, 0);
+    no_credit ();
+}
+
+/*  Three players, one at each stage. */
+static void one_at_each_stage (void)
+{
+    login (1, "reader");
+    expect_read ("reader");
+    login (2, "writer");
+    meta (expect_read ("writer")->read_meta.request, "1", NULL);
+    expect_write ("writer");
+    expect_record (GRANT_INTENDED, 2);
+    login (3, "giver");
+    meta (expect_read ("giver")->read_meta.request, "1", NULL);
+    expect_record (GRANT_INTENDED, 3);
+    written (expect_write ("giver")->write_meta.request, RESULT_OK);
+    expect_give ("giver");
+}
+
+static void test_who_came_back_without_memory_is_asked_all_of_its_own_again (void **state)
+{
+    (void) state;
+    harness_clear (&h);
+    one_at_each_stage ();
+    peer (ROLE_USERMETA_CLIENT, 0, PEER_RESTARTED);
+    struct recorded *open = harness_take_recorded (&h, MESSAGE_OPEN);
+    assert_non_null (open);
+    assert_int_equal (open->to.role, ROLE_USERMETA_CLIENT);
+    uint64_t read = expect_read ("reader")->read_meta.request;
+    uint64_t write = expect_write ("writer")->write_meta.request;
+    nothing_asked ();
+    assert_int_equal (harness_count (&h, MESSAGE_REMEMBER), 0); /* it is remembered already */
+
+    peer (ROLE_CURRENCY_CLIENT, 0, PEER_RESTARTED);
+    open = harness_take_recorded (&h, MESSAGE_OPEN);
+    assert_non_null (open);
+    assert_int_equal (open->to.role, ROLE_CURRENCY_CLIENT);
+    uint64_t give = expect_give ("giver")->give.request;
+    nothing_asked ();
+
+    given (give, RESULT_OK);
+    expect_settled (3, OUTCOME_SUCCESS);
+    written (write, RESULT_OK);
+    given (expect_give ("writer")->give.request, RESULT_OK);
+    expect_settled (2, OUTCOME_SUCCESS);
+    meta (read, "1", "1");
+    expect_settled (1, OUTCOME_IGNORED);
+    nothing_asked ();
+}
+
+static void test_answers_to_what_was_asked_before_it_came_back_are_stale (void **state)
+{
+    (void) state;
+    login (1, "alice");
+    uint64_t first = expect_read ("alice")->read_meta.request;
+    peer (ROLE_USERMETA_CLIENT, 0, PEER_RESTARTED);
+    uint64_t second = expect_read ("alice")->read_meta.request;
+    assert_true (first != second);
+    meta (first, "1", NULL);
+    nothing_asked ();
+    meta (second, "1", NULL);
+    uint64_t write = expect_write ("alice")->write_meta.request;
+    peer (ROLE_USERMETA_CLIENT, 0, PEER_RESTARTED);
+    written (write, RESULT_OK);
+    nothing_settled ();
+    written (expect_write ("alice")->write_meta.request, RESULT_OK);
+    uint64_t give = expect_give ("alice")->give.request;
+    peer (ROLE_CURRENCY_CLIENT, 0, PEER_RESTARTED);
+    given (give, RESULT_OK);
+    nothing_settled ();
+    given (expect_give ("alice")->give.request, RESULT_OK);
+    expect_settled (1, OUTCOME_SUCCESS);
+}
+
+static void test_only_the_worker_that_came_back_is_asked_again (void **state)
+{
+    (void) state;
+    unsigned reads[USERMETAS] = { 0 };
+    struct address to;
+    harness_clear (&h);
+    for (uint64_t position = 1; position <= 40; position++) {
+        char user[16];
+        snprintf (user, sizeof user, "user%" PRIu64, position);
+        login (position, user);
+        take (MESSAGE_READ_META, &to);
+        reads[to.peer]++;
+    }
+    for (uint16_t worker = 0; worker < USERMETAS; worker++) {
+        peer (ROLE_USERMETA_CLIENT, worker, PEER_RESTARTED);
+        take (MESSAGE_OPEN, &to);
+        assert_int_equal (to.peer, worker);
+        assert_int_equal (harness_count (&h, MESSAGE_READ_META), reads[worker]);
+        for (unsigned i = 0; i < reads[worker]; i++) {
+            take (MESSAGE_READ_META, &to);
+            assert_int_equal (to.peer, worker);
+        }
+    }
+    nothing_asked ();
+}
+
+static void test_who_is_silent_or_comes_back_as_it_was_is_asked_nothing_again (void **state)
+{
+    (void) state;
+    harness_clear (&h);
+    one_at_each_stage ();
+    for (enum role role = ROLE_INGEST; role <= ROLE_STATS; role++) {
+        peer (role, 0, PEER_LOST);
+        peer (role, 0, PEER_UP);
+    }
+    peer (ROLE_STATS, 0, PEER_RESTARTED);
+    peer (ROLE_USERMETA_CLIENT, 9, PEER_RESTARTED);
+    nothing_asked ();
+    nothing_settled ();
+}
+
+static void test_an_event_that_is_read_again_is_decided_once (void **state)
+{
+    (void) state;
+    login (5, "alice");
+    login (6, "alice");
+    peer (ROLE_INGEST, 0, PEER_RESTARTED);
+    login (5, "alice");
+    login (6, "alice");
+    login (5, "alice");
+    reward (5, "alice");
+    expect_settled (6, OUTCOME_IGNORED);
+    nothing_settled ();
+    nothing_asked ();
+    login (5, "alice"); /* it was settled, but whoever asks has not heard it */
+    meta (expect_read ("alice")->read_meta.request, "1", "1");
+    expect_settled (5, OUTCOME_IGNORED);
+}
+
+static void test_the_same_number_of_another_ingest_is_another_event (void **state)
+{
+    (void) state;
+    login (5, "alice");
+    expect_read ("alice");
+    struct message message = { .id = MESSAGE_EVENT, .trace = 2005, .from = { ROLE_INGEST, 1 } };
+    uint8_t memory[64];
+    struct packer packer;
+    packer_init (&packer, memory, sizeof memory);
+    pack_map (&packer, 1);
+    pack_literal (&packer, "userId");
+    pack_literal (&packer, "bob");
+    message.event.position = 5;
+    message.event.source = TEXT_LITERAL ("game-two");
+    message.event.type = TEXT_LITERAL ("LOGIN");
+    message.event.data = packer_raw (&packer);
+    harness_deliver (&h, &message);
+    meta (expect_read ("bob")->read_meta.request, NULL, NULL);
+    struct recorded *settled = harness_take_recorded (&h, MESSAGE_SETTLED);
+    assert_int_equal (settled->to.peer, 1);
+}
+
+static void test_two_lives_number_their_requests_differently (void **state)
+{
+    (void) state;
+    uint64_t first[2];
+    for (unsigned life = 0; life < 2; life++) {
+        struct settings settings = harness_settings ();
+        settings.hash_seed = UINT64_C (0x9e3779b97f4a7c15) * (life + 1);
+        harness_init (&h, &decision_spec, &settings);
+        harness_start (&h);
+        login (1, "alice");
+        first[life] = expect_read ("alice")->read_meta.request;
+        end (NULL);
+    }
+    assert_true (first[0] > first[1] ? first[0] - first[1] > 1000000000 : first[1] - first[0] > 1000000000);
+}
+
+/*  The seed with the largest numbers, and the largest window: they do not wrap. */
+static void test_request_numbers_have_room_for_a_long_life (void **state)
+{
+    (void) state;
+    struct settings settings = harness_settings ();
+    settings.hash_seed = UINT64_MAX;
+    settings.window = WINDOW_MAX;
+    harness_init (&h, &decision_spec, &settings);
+    harness_start (&h);
+    login (1, "alice");
+    assert_true (expect_read ("alice")->read_meta.request < UINT64_MAX / 8);
+    end (NULL);
+}
+
+static void open_all (void)
+{
+    from (ROLE_USERMETA_CLIENT, 0, MESSAGE_OPENED);
+    from (ROLE_CURRENCY_CLIENT, 0, MESSAGE_OPENED);
+    from (ROLE_INGEST, 0, MESSAGE_OPEN);
+    expect_credit (8, 0);
+}
+
+static void test_an_ingest_that_came_back_gets_the_credit_that_is_left (void **state)
+{
+    (void) state;
+    open_all ();
+    for (uint64_t position = 11; position <= 18; position++) {
+        char user[16];
+        snprintf (user, sizeof user, "user%" PRIu64, position);
+        login (position, user);
+    }
+    peer (ROLE_INGEST, 0, PEER_RESTARTED);
+    expect_credit (0, 0);
+    from (ROLE_INGEST, 0, MESSAGE_OPEN);
+    expect_credit (0, 0);
+    meta (expect_read ("user11")->read_meta.request, NULL, NULL);
+    expect_settled (11, OUTCOME_IGNORED);
+    expect_credit (1, 0);
+    login (9, "user9"); /* settled before, but not acknowledged: it comes first */
+    nothing_settled ();
+    assert_int_equal (harness_logs (&h, LOG_ERROR), 0);
+    no_credit ();
+    login (12, "user12"); /* taken over by the new life */
+    expect_credit (2, 0);
+    login (12, "user12");
+    no_credit ();
+    assert_int_equal (harness_logs (&h, LOG_ERROR), 0);
+    peer (ROLE_INGEST, 0, PEER_RESTARTED);
+    expect_credit (0, 0);
+    for (uint64_t position = 12; position <= 18; position++) {
+        char user[16];
+        snprintf (user, sizeof user, "user%" PRIu64, position);
+        meta (expect_read (user)->read_meta.request, NULL, NULL);
+        expect_settled (position, OUTCOME_IGNORED);
+        expect_credit (position - 11, 0);
+    }
+    meta (expect_read ("user9")->read_meta.request, NULL, NULL);
+    expect_settled (9, OUTCOME_IGNORED);
+    expect_credit (8, 0);
+    no_credit ();
+}
+
+static void test_who_came_back_while_it_drains_gets_no_credit (void **state)
+{
+    (void) state;
+    open_all ();
+    login (1, "alice");
+    harness_plain (&h, MESSAGE_DRAIN);
+    expect_credit (0, 0);
+    peer (ROLE_INGEST, 0, PEER_RESTARTED);
+    from (ROLE_INGEST, 0, MESSAGE_OPEN);
+    expect_credit (0, 0);
+    meta (expect_read ("alice")->read_meta.request, NULL, NULL);
+    no_credit ();
+    assert_non_null (harness_take (&h, MESSAGE_DRAINED));
+}
+
 /*  ---- a walk at random --------------------------------------------------- */
 
 enum { WALK_STEPS = 20000, WALK_USERS = 24, WALK_WINDOW_MAX = 32, WALK_REQUESTS_MAX = 64 };
@@ -810,16 +1137,19 @@ struct asked {
     enum message_id id;
     uint64_t request;
     unsigned user;
+    struct address worker;
 };
 
 static struct walk {
     uint64_t random;
     unsigned window;
+    uint16_t workers;
     bool auth[WALK_USERS];
     bool marker[WALK_USERS];
     unsigned rewards[WALK_USERS];
     unsigned under_way[WALK_USERS]; /* requests */
     unsigned intended[WALK_USERS];  /* remembered, and not yet written */
+    unsigned again[WALK_USERS];     /* the write is to be asked again */
     uint64_t last_settled[WALK_USERS];
     unsigned user_of[WALK_STEPS + 1]; /* of an event, WALK_USERS for none */
     struct asked asked[WALK_REQUESTS_MAX];
@@ -846,13 +1176,13 @@ static unsigned user_number (struct text user)
     return number;
 }
 
-static void walk_asked (enum message_id id, uint64_t request, struct text user)
+static void walk_asked (struct address to, enum message_id id, uint64_t request, struct text user)
 {
     unsigned number = user_number (user);
     assert_int_equal (walk.under_way[number], 0);
     walk.under_way[number]++;
     assert_true (walk.asked_count < WALK_REQUESTS_MAX);
-    walk.asked[walk.asked_count++] = (struct asked){ id, request, number };
+    walk.asked[walk.asked_count++] = (struct asked){ id, request, number, to };
 }
 
 static void walk_settled (uint64_t position)
@@ -866,19 +1196,20 @@ static void walk_settled (uint64_t position)
     walk.settled++;
 }
 
-static void walk_effect (const struct message *message)
+static void walk_effect (struct address to, const struct message *message)
 {
     if (message->id == MESSAGE_READ_META) {
-        walk_asked (MESSAGE_READ_META, message->read_meta.request, message->read_meta.user);
+        walk_asked (to, MESSAGE_READ_META, message->read_meta.request, message->read_meta.user);
     } else if (message->id == MESSAGE_WRITE_META) {
         unsigned user = user_number (message->write_meta.user);
-        assert_int_equal (walk.intended[user], 1);
+        assert_int_equal (walk.intended[user], 1 - walk.again[user]);
         walk.intended[user] = 0;
-        walk_asked (MESSAGE_WRITE_META, message->write_meta.request, message->write_meta.user);
+        walk.again[user] = 0;
+        walk_asked (to, MESSAGE_WRITE_META, message->write_meta.request, message->write_meta.user);
     } else if (message->id == MESSAGE_GIVE) {
         unsigned user = user_number (message->give.user);
         assert_true (walk.marker[user] && walk.rewards[user] == 0);
-        walk_asked (MESSAGE_GIVE, message->give.request, message->give.user);
+        walk_asked (to, MESSAGE_GIVE, message->give.request, message->give.user);
     } else if (message->id == MESSAGE_REMEMBER && message->remember.state == GRANT_INTENDED) {
         walk.intended[user_number (message->remember.user)]++;
     } else if (message->id == MESSAGE_SETTLED) {
@@ -891,7 +1222,7 @@ static void walk_effect (const struct message *message)
 static void walk_effects (void)
 {
     for (size_t i = 0; i < h.count; i++)
-        walk_effect (h.effects[i].message);
+        walk_effect (h.effects[i].to, h.effects[i].message);
     harness_clear (&h);
 }
 
@@ -940,6 +1271,42 @@ static void walk_stray (void)
         given (request, RESULT_OK);
 }
 
+/*  A worker is gone and comes back. What it was asked it may have done, but for a
+    reward: whether that is so nobody can find out yet. */
+static void walk_worker_restarts (void)
+{
+    bool usermeta = draw (2);
+    struct address worker = { usermeta ? ROLE_USERMETA_CLIENT : ROLE_CURRENCY_CLIENT,
+                              (uint16_t) draw (walk.workers) };
+    for (unsigned i = 0; i < walk.asked_count;) {
+        struct asked *asked = &walk.asked[i];
+        if (asked->worker.role != worker.role || asked->worker.peer != worker.peer) {
+            i++;
+            continue;
+        }
+        bool write = asked->id == MESSAGE_WRITE_META;
+        if (write && draw (2))
+            walk.marker[asked->user] = true;
+        walk.again[asked->user] = write;
+        walk.under_way[asked->user]--;
+        *asked = walk.asked[--walk.asked_count];
+    }
+    peer (worker.role, worker.peer, PEER_RESTARTED);
+}
+
+/*  The ingest is gone, comes back, and reads again what is not settled. */
+static void walk_ingest_restarts (void)
+{
+    peer (ROLE_INGEST, 0, PEER_RESTARTED);
+    for (uint64_t position = 1; position <= walk.position; position++) {
+        char name[16];
+        unsigned user = walk.user_of[position];
+        snprintf (name, sizeof name, "u%u", user);
+        if (user < WALK_USERS && position > walk.last_settled[user])
+            login (position, name);
+    }
+}
+
 static void walk_step (void)
 {
     uint32_t what = draw (100);
@@ -954,6 +1321,10 @@ static void walk_step (void)
         walk_stray ();
     } else if (what < 57) {
         walk.auth[draw (WALK_USERS)] ^= true;
+    } else if (what < 58 && draw (10) == 0) {
+        walk_worker_restarts ();
+    } else if (what < 58 && draw (50) == 0) {
+        walk_ingest_restarts ();
     } else if (walk.asked_count) {
         walk_answer (draw (walk.asked_count));
     }
@@ -999,7 +1370,13 @@ static void walk_with (uint64_t seed)
     walk.window = draw (4) ? 1 + draw (WALK_WINDOW_MAX) : 1;
     for (unsigned user = 0; user < WALK_USERS; user++)
         walk.auth[user] = draw (3) > 0;
-    begin_window (walk.window);
+    walk.workers = (uint16_t) (1 + draw (3));
+    struct settings settings = harness_settings ();
+    settings.window = walk.window;
+    settings.usermeta_clients = walk.workers;
+    settings.currency_clients = walk.workers;
+    harness_init (&h, &decision_spec, &settings);
+    harness_start (&h);
     harness_clear (&h);
     for (unsigned step = 0; step < WALK_STEPS; step++)
         walk_step ();
@@ -1056,6 +1433,24 @@ int main (void)
         cmocka_unit_test (test_what_is_ignored_by_itself_takes_no_room),
         cmocka_unit_test_setup_teardown (test_draining_takes_the_credit_back_and_finishes, begin, end),
         cmocka_unit_test_setup_teardown (test_drained_at_once_when_there_is_nothing, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_player_is_one_workers_of_each_kind, begin_workers, end),
+        cmocka_unit_test_setup_teardown (test_every_worker_is_asked_and_has_to_open_before_there_is_credit,
+                                         begin_workers, end),
+        cmocka_unit_test_setup_teardown (test_who_came_back_without_memory_is_asked_all_of_its_own_again,
+                                         begin, end),
+        cmocka_unit_test_setup_teardown (test_answers_to_what_was_asked_before_it_came_back_are_stale, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_only_the_worker_that_came_back_is_asked_again, begin_workers,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_who_is_silent_or_comes_back_as_it_was_is_asked_nothing_again,
+                                         begin, end),
+        cmocka_unit_test_setup_teardown (test_an_event_that_is_read_again_is_decided_once, begin, end),
+        cmocka_unit_test_setup_teardown (test_the_same_number_of_another_ingest_is_another_event, begin, end),
+        cmocka_unit_test (test_two_lives_number_their_requests_differently),
+        cmocka_unit_test (test_request_numbers_have_room_for_a_long_life),
+        cmocka_unit_test_setup_teardown (test_an_ingest_that_came_back_gets_the_credit_that_is_left, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_who_came_back_while_it_drains_gets_no_credit, begin, end),
         cmocka_unit_test (test_a_walk_at_random),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
