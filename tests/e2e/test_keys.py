@@ -77,7 +77,7 @@ class Keys(harness.Case):
         self.workers.append(worker)
         self.wait_said(worker["ingest"], "does not let us in")
         self.assertEqual(503, worker["ingest"].ready()[0])
-        self.assertIn("a stranger to decision", worker["decision"].output())
+        self.wait_said(worker["decision"], "a stranger to decision")
         self.assertEqual(1, worker["decision"].output().count("refused connections"))
         self.assertGreater(worker["decision"].metrics()['guerdon_refused_total{reason="unknown_key"}'], 0)
         for role in ("decision", "stats"):
