@@ -200,17 +200,18 @@ static void serve_zap (struct curve *curve)
 
 /*  ---- what became of handshakes ------------------------------------------ */
 
-/*  Tells what stands between us and a server. A tap has its output on stdout, so
-    there it goes to stderr. */
-static void tell (const struct watched *watched, enum log_level level, const char *text)
+/*  Tells the log; but who taps has output of his own on stdout, and is told on
+    stderr what he must know. */
+static void tell (const struct curve *curve, const char *actor, enum log_level level, const char *text)
 {
-    if (watched->party == PARTY_TAP)
+    if (curve->keyring.parties != PARTY_BIT (PARTY_TAP))
+        log_say (actor, level, "%s", text);
+    else if (level >= LOG_WARN)
         fprintf (stderr, "guerdon: %s\n", text);
-    else
-        log_say (party_name (watched->party), level, "%s", text);
 }
 
-static void note_trouble (struct watched *watched, int event, uint32_t value, const char *address)
+static void note_trouble (const struct curve *curve, struct watched *watched, int event, uint32_t value,
+                          const char *address)
 {
     char text[ENDPOINT_MAX + 256];
     const char *server = party_name (watched->server_party);
@@ -230,21 +231,22 @@ static void note_trouble (struct watched *watched, int event, uint32_t value, co
             "%s at %s does not let us in: expected that it has our %s.cert, and that our %s.cert is its "
             "own; trying again",
             server, address, party_name (watched->party), server);
-    tell (watched, LOG_WARN, text);
+    tell (curve, party_name (watched->party), LOG_WARN, text);
     watched->told = true;
     watched->told_ms = now_ms;
 }
 
-static void note_client (struct watched *watched, int event, uint32_t value, const char *address)
+static void note_client (const struct curve *curve, struct watched *watched, int event, uint32_t value,
+                         const char *address)
 {
     if (event != ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
-        note_trouble (watched, event, value, address);
+        note_trouble (curve, watched, event, value, address);
         return;
     }
     if (watched->told) {
         char text[ENDPOINT_MAX + 64];
         snprintf (text, sizeof text, "%s at %s lets us in now", party_name (watched->server_party), address);
-        tell (watched, LOG_INFO, text);
+        tell (curve, party_name (watched->party), LOG_INFO, text);
     }
     watched->told = false;
     watched->failures = 0;
@@ -316,7 +318,7 @@ static bool take_event (struct curve *curve, struct watched *watched)
     if (watched->server)
         note_server (curve, watched, event, address);
     else
-        note_client (watched, event, value, address);
+        note_client (curve, watched, event, value, address);
     return true;
 }
 
@@ -354,10 +356,16 @@ static void read_again (struct curve *curve)
     curve->keyring = new;
     mark_stale (curve, &old);
     pthread_mutex_unlock (&curve->lock);
-    if (read)
-        log_say (self_name, LOG_INFO, "certificates have changed: %u keys are let in", new.accepted);
-    if (*reason)
-        log_say (self_name, LOG_WARN, "certificates: %s", reason);
+    if (*reason) {
+        char text[REASON_MAX + 16];
+        snprintf (text, sizeof text, "certificates: %s", reason);
+        tell (curve, self_name, LOG_WARN, text);
+    }
+    if (read) {
+        char text[64];
+        snprintf (text, sizeof text, "certificates have changed: %u keys are let in", new.accepted);
+        tell (curve, self_name, LOG_INFO, text);
+    }
     keyring_wipe (&old);
     keyring_wipe (&new);
 }

@@ -39,7 +39,8 @@ void curve_report (struct curve *curve, struct monitor *monitor);
 bool curve_server (struct curve *curve, void *socket, const char *domain);
 
 /*  Makes a socket one that connects as `own` (a role, or "tap") to `server` (a
-    role, or "tap"), before it is connected. As above. */
+    role, or "tap"), before it is connected, to one endpoint of tcp and no more:
+    keys are a socket's, also on ipc, and are renewed for one. As above. */
 bool curve_client (struct curve *curve, void *socket, const char *own, const char *server);
 
 /*  To be called by the socket's thread about once a second: binds or connects it
