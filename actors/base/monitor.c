@@ -15,7 +15,7 @@
 #include "proto/text.h"
 
 #define COUNTERS (COUNTER_IGNORED + 1)
-#define GAUGES (GAUGE_BAD_PAGES + 1)
+#define GAUGES (GAUGE_OLDEST + 1)
 #define OUTCOMES (HTTP_TOO_LARGE + 1)
 
 enum { STATUS_CLASSES = 6 };
@@ -319,8 +319,24 @@ static const struct {
       "Event id up to which everything is settled." },
     { GAUGE_POSITION_ACKED, ROLE_INGEST, "position_acked", "gauge", "Highest event id acknowledged." },
     { GAUGE_POLLS, ROLE_INGEST, "polls_total", "counter", "Polls of the events service." },
+    { GAUGE_CREDIT, ROLE_INGEST, "credit", "gauge", "Events that may be taken on top of those in flight." },
+    { GAUGE_OLDEST, ROLE_INGEST, "oldest_seconds", "gauge",
+      "Age of the oldest event that is not settled, since it was read." },
     { GAUGE_BAD_PAGES, ROLE_INGEST, "bad_pages_total", "counter", "Pages that were not as they should be." },
 };
+
+/*  The age of what happened then, seconds since the epoch; 0 for what did not. */
+static uint64_t age_s (uint64_t then_s)
+{
+    uint64_t now_s = (uint64_t) time (NULL);
+    return then_s && then_s < now_s ? now_s - then_s : 0;
+}
+
+static uint64_t read_gauge (struct actor_numbers *actor, enum gauge gauge)
+{
+    uint64_t value = read_number (&actor->gauges[gauge]);
+    return gauge == GAUGE_OLDEST ? age_s (value) : value;
+}
 
 static void say_gauges (struct page *page, struct monitor *monitor)
 {
@@ -331,7 +347,7 @@ static void say_gauges (struct page *page, struct monitor *monitor)
             bool has = gauge_rows[row].only == ROLE_SHELL ? role != ROLE_STATS : role == gauge_rows[row].only;
             if (atomic_load (&actor->here) && has)
                 say (page, "guerdon_%s{actor=\"%s\"} %" PRIu64 "\n", gauge_rows[row].name, role_name (role),
-                     read_number (&actor->gauges[gauge_rows[row].gauge]));
+                     read_gauge (actor, gauge_rows[row].gauge));
         }
     }
 }

@@ -109,6 +109,8 @@ struct ingest {
     uint64_t reported_seen;
     uint64_t reported_settled;
     uint64_t reported_acked;
+    uint64_t reported_credit;
+    uint64_t reported_oldest;
 };
 
 static size_t ingest_state_size (const struct settings *settings)
@@ -789,6 +791,16 @@ static void report (uint64_t *reported, uint64_t value, enum gauge gauge, const 
     put_gauge (effects, gauge, value);
 }
 
+/*  Wall time in s at which the event was read that holds back the settled position;
+    0 for none. In seconds, so that it is the same in the next turn. */
+static uint64_t oldest_s (const struct ingest *self, struct moment now)
+{
+    const struct flight *flight = &self->flight;
+    if (!flight->count)
+        return 0;
+    return (now.wall_ms - (now.steady_ms - flight->entries[flight->head].seen_ms)) / 1000;
+}
+
 static void on_turn (struct ingest *self, struct moment now, const struct effects *effects)
 {
     plan (self, now, effects);
@@ -798,6 +810,8 @@ static void on_turn (struct ingest *self, struct moment now, const struct effect
     report (&self->reported_seen, self->flight.seen, GAUGE_POSITION_SEEN, effects);
     report (&self->reported_settled, self->flight.ack, GAUGE_POSITION_SETTLED, effects);
     report (&self->reported_acked, told (self), GAUGE_POSITION_ACKED, effects);
+    report (&self->reported_credit, room (self), GAUGE_CREDIT, effects);
+    report (&self->reported_oldest, oldest_s (self, now), GAUGE_OLDEST, effects);
 }
 
 static void ingest_handle (void *state, struct moment now, const struct message *message,

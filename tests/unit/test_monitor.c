@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -127,6 +128,7 @@ static void test_numbers_stand_in_the_metrics (void **state)
     monitor_gauge (monitor, ROLE_INGEST, GAUGE_POSITION_ACKED, 41);
     monitor_gauge (monitor, ROLE_INGEST, GAUGE_IN_FLIGHT, 9);
     monitor_gauge (monitor, ROLE_INGEST, GAUGE_IN_FLIGHT, 3);
+    monitor_gauge (monitor, ROLE_INGEST, GAUGE_CREDIT, 17);
     monitor_messages (monitor, ROLE_INGEST, 10, 20, 1);
     monitor_messages (monitor, ROLE_INGEST, 1, 0, 0);
     monitor_http (monitor, SERVICE_EVENTS, HTTP_ANSWERED, 200, 30);
@@ -138,6 +140,7 @@ static void test_numbers_stand_in_the_metrics (void **state)
     check_metric ("guerdon_ignored_total 7");
     check_metric ("guerdon_position_acked{actor=\"ingest\"} 41");
     check_metric ("guerdon_in_flight{actor=\"ingest\"} 3");
+    check_metric ("guerdon_credit{actor=\"ingest\"} 17");
     check_metric ("guerdon_messages_total{actor=\"ingest\",direction=\"in\"} 11");
     check_metric ("guerdon_messages_total{actor=\"ingest\",direction=\"out\"} 20");
     check_metric ("guerdon_messages_total{actor=\"ingest\",direction=\"dropped\"} 1");
@@ -150,6 +153,28 @@ static void test_numbers_stand_in_the_metrics (void **state)
     check_metric ("guerdon_ready 1");
     assert_null (strstr (page, "decision"));
     assert_null (strstr (page, "usermeta"));
+}
+
+static uint64_t metric (const char *name)
+{
+    size_t size = monitor_metrics_page (monitor, page, PAGE_SIZE);
+    page[size] = '\0';
+    char *at = strstr (page, name);
+    assert_non_null (at);
+    return strtoull (at + strlen (name), NULL, 10);
+}
+
+static void test_the_oldest_event_is_told_by_its_age (void **state)
+{
+    (void) state;
+    static const char name[] = "\nguerdon_oldest_seconds{actor=\"ingest\"} ";
+    monitor_expect (monitor, ROLE_INGEST);
+    assert_int_equal (metric (name), 0);
+    monitor_gauge (monitor, ROLE_INGEST, GAUGE_OLDEST, (uint64_t) time (NULL) - 100);
+    assert_in_range (metric (name), 100, 160);
+    monitor_gauge (monitor, ROLE_INGEST, GAUGE_OLDEST,
+                   (uint64_t) time (NULL) + 1000); /* the clock was set back */
+    assert_int_equal (metric (name), 0);
 }
 
 static void test_http_requests_stand_in_buckets_by_how_long_they_took (void **state)
@@ -256,6 +281,7 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_numbers_stand_in_the_metrics, begin, end),
         cmocka_unit_test_setup_teardown (test_http_requests_stand_in_buckets_by_how_long_they_took, begin,
                                          end),
+        cmocka_unit_test_setup_teardown (test_the_oldest_event_is_told_by_its_age, begin, end),
         cmocka_unit_test_setup_teardown (test_every_line_of_the_metrics_is_well_formed, begin, end),
         cmocka_unit_test_setup_teardown (test_a_page_that_does_not_fit_is_cut_and_nothing_behind_it_touched,
                                          begin, end),
