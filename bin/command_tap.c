@@ -1,11 +1,13 @@
 /*  command_tap.c - guerdon tap: shows every message of one process or many. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -53,8 +55,8 @@ struct wishes {
 
 /*  One stream of values, whose numbers tell what was lost. */
 struct stream {
-    uint64_t hash; /* of process, actor and message; 0: free */
-    uint64_t sequence;
+    uint64_t hash; /* of process and actor, for numbers of values of the message too; 0: free */
+    uint64_t number;
 };
 
 struct looking {
@@ -95,16 +97,28 @@ static struct text actor_of (const struct tap_record *record)
     return side;
 }
 
-/*  Counts what is missing between this value and the one before it. */
+/*  Remembers a number of a stream; the one before it, or this one when the
+    stream is new. */
+static uint64_t swap_number (struct looking *looking, uint64_t hash, uint64_t number)
+{
+    struct stream *stream = &looking->streams[hash % STREAMS_MAX];
+    uint64_t before = stream->hash == hash ? stream->number : number;
+    *stream = (struct stream){ hash, number };
+    return before;
+}
+
+/*  Counts what is missing between this value and the one before it: what was
+    lost on the way here, and what the actor could not hand to its tap. */
 static void count_lost (struct looking *looking, const struct tap_record *record,
                         const struct message_spec *spec)
 {
-    uint64_t hash =
-        text_hash (record->process, 1) ^ text_hash (actor_of (record), 2) ^ (uint64_t) spec->id * 7919;
-    struct stream *stream = &looking->streams[hash % STREAMS_MAX];
-    if (stream->hash == hash && looking->gaps_count && record->sequence > stream->sequence + 1)
-        looking->lost += record->sequence - stream->sequence - 1;
-    *stream = (struct stream){ hash, record->sequence };
+    uint64_t actor = text_hash (record->process, 1) ^ text_hash (actor_of (record), 2);
+    uint64_t before = swap_number (looking, actor ^ (uint64_t) spec->id * 7919, record->sequence);
+    if (looking->gaps_count && record->sequence > before + 1)
+        looking->lost += record->sequence - before - 1;
+    before = swap_number (looking, actor, record->lost);
+    if (record->lost > before)
+        looking->lost += record->lost - before;
 }
 
 /*  The user a message is about, as the tap's topics have it. */
@@ -215,7 +229,7 @@ static void look (struct looking *looking, struct tap_reader *reader)
         if (came)
             show (looking, &record);
         else
-            fflush (stdout);
+            fflush (looking->recording ? looking->recording : stdout);
         if (now_ms - told_ms >= 1000) {
             told_ms = now_ms;
             tell_lost (looking);
@@ -346,6 +360,19 @@ static int attach (struct looking *looking)
     return good ? EXIT_OK : EXIT_FAILED;
 }
 
+/*  Begins a recording; it names players, so it is for its owner only. */
+static bool begin_recording (struct looking *looking)
+{
+    const char *path = looking->wishes->record;
+    int file = open (path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    looking->recording = file >= 0 ? fdopen (file, "w") : NULL;
+    if (looking->recording &&
+        fwrite (record_head, 1, RECORD_HEAD_SIZE, looking->recording) == RECORD_HEAD_SIZE)
+        return true;
+    fprintf (stderr, "guerdon tap: %s: %s\n", path, strerror (errno));
+    return false;
+}
+
 static int run (struct wishes *wishes)
 {
     static struct looking looking;
@@ -358,14 +385,8 @@ static int run (struct wishes *wishes)
         fprintf (stderr, "guerdon tap: no ENDPOINT, and neither TAP_ENDPOINT nor HOME says where one is\n");
         return EXIT_FAILED;
     }
-    if (wishes->record) {
-        looking.recording = fopen (wishes->record, "we");
-        if (!looking.recording ||
-            fwrite (record_head, 1, RECORD_HEAD_SIZE, looking.recording) != RECORD_HEAD_SIZE) {
-            fprintf (stderr, "guerdon tap: %s: %s\n", wishes->record, strerror (errno));
-            return EXIT_FAILED;
-        }
-    }
+    if (wishes->record && !begin_recording (&looking))
+        return EXIT_FAILED;
     int code = attach (&looking);
     if (looking.recording && fclose (looking.recording) != 0) {
         fprintf (stderr, "guerdon tap: %s: %s\n", wishes->record, strerror (errno));

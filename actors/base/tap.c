@@ -22,6 +22,7 @@ enum {
     BODY_VERSION = 1,
     HANDED_MAX = 4096,   /* copies that wait for the tap's thread, for each actor */
     UNREAD_MAX = 4096,   /* values that wait for each tap that looks */
+    TURN_MAX = 1024,     /* copies that are put into order at once */
     NAME_MAX_BYTES = 48, /* "usermeta-client/65535", or a service */
     STACK_SIZE = 256 * 1024,
     SUBSCRIPTION_LOOK_MS = 1000,
@@ -44,6 +45,12 @@ struct handed {
     char to[NAME_MAX_BYTES];
 };
 
+/*  A copy of this turn; its place in `turn` tells when it came. */
+struct taken {
+    uint64_t time_us;
+    unsigned index;
+};
+
 struct tap {
     void *context;
     char *process;
@@ -56,6 +63,8 @@ struct tap {
     bool running;
     atomic_uint lookers; /* subscriptions that stand */
     uint64_t sequences[ROLE_STATS + 1][MESSAGE_ID_MAX + 1];
+    zmq_msg_t turn[TURN_MAX]; /* copies as they came */
+    struct taken order[TURN_MAX];
     uint8_t body[TAP_BODY_SIZE_MAX];
     uint8_t value[TAP_BODY_SIZE_MAX];
 };
@@ -253,20 +262,44 @@ static void show (struct tap *tap, const uint8_t *bytes, size_t size)
             publish (tap, &handed, &message);
 }
 
-/*  Takes what waits; false when the thread is to end. */
+static int compare_taken (const void *left, const void *right)
+{
+    const struct taken *a = left;
+    const struct taken *b = right;
+    if (a->time_us != b->time_us)
+        return a->time_us < b->time_us ? -1 : 1;
+    return a->index < b->index ? -1 : a->index > b->index;
+}
+
+/*  Takes what waits; false when the thread is to end. What several actors say
+    comes from each in turn, so it is put in the order of time: an actor hands
+    over before it sends, so until nothing waits a cause is here when its effect
+    is. */
 static bool take_handed (struct tap *tap)
 {
     bool go_on = true;
-    zmq_msg_t message;
-    zmq_msg_init (&message);
-    for (int i = 0; go_on && i < HANDED_MAX && zmq_msg_recv (&message, tap->incoming, ZMQ_DONTWAIT) >= 0;
-         i++) {
-        size_t size = zmq_msg_size (&message);
-        go_on = size != STOP_SIZE;
-        if (size >= sizeof (struct handed))
-            show (tap, zmq_msg_data (&message), size);
+    unsigned count = 0;
+    while (go_on && count < TURN_MAX) {
+        zmq_msg_t *message = &tap->turn[count];
+        zmq_msg_init (message);
+        if (zmq_msg_recv (message, tap->incoming, ZMQ_DONTWAIT) < 0)
+            break;
+        if (zmq_msg_size (message) < sizeof (struct handed)) {
+            go_on = zmq_msg_size (message) != STOP_SIZE;
+            zmq_msg_close (message);
+            continue;
+        }
+        struct handed handed;
+        memcpy (&handed, zmq_msg_data (message), sizeof handed);
+        tap->order[count] = (struct taken){ handed.time_us, count };
+        count++;
     }
-    zmq_msg_close (&message);
+    qsort (tap->order, count, sizeof *tap->order, compare_taken);
+    for (unsigned i = 0; i < count; i++) {
+        zmq_msg_t *message = &tap->turn[tap->order[i].index];
+        show (tap, zmq_msg_data (message), zmq_msg_size (message));
+        zmq_msg_close (message);
+    }
     return go_on;
 }
 

@@ -1,0 +1,360 @@
+"""test_tap.py - guerdon tap, from outside: what it shows, what it leaves out,
+what it says of what it lost, and who may look."""
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import tempfile
+
+import msgpack
+import zmq
+
+import harness
+import shapes
+from harness import PROGRAM, ROOT, free_port, wait_until
+
+EXIT_FAILED, EXIT_USAGE, EXIT_CONFIG = 1, 64, 78
+ID_GIVE = 10
+LINE = re.compile(r"^\d\d:\d\d:\d\d\.\d{6}  (?:[0-9a-f]{16}|-{1} {15})  \S+ +[-=]> \S+ +[a-z_]+", re.M)
+
+
+class Tap:
+    """A running guerdon tap, or another program that looks."""
+
+    def __init__(self, arguments, environment, command=(PROGRAM, "tap")):
+        self.directory = tempfile.TemporaryDirectory(prefix="guerdon-tap.")
+        self.paths = [os.path.join(self.directory.name, name) for name in ("stdout", "stderr")]
+        with open(self.paths[0], "wb") as out, open(self.paths[1], "wb") as err:
+            self.process = subprocess.Popen([*command, *arguments], env=environment, stdout=out, stderr=err,
+                                            stdin=subprocess.DEVNULL, preexec_fn=harness.die_with_parent)
+
+    def read(self, index):
+        with open(self.paths[index], encoding="utf-8") as file:
+            return file.read()
+
+    def text(self):
+        return self.read(0)
+
+    def said(self):
+        return self.read(1)
+
+    def lines(self):
+        """Whole lines only: the last may be under way."""
+        return self.text().split("\n")[:-1]
+
+    def values(self):
+        return [json.loads(line) for line in self.lines()]
+
+    def wait(self, words, count=1):
+        wait_until(lambda: self.text().count(words) >= count, 10, "the tap shows: " + words)
+
+    def interrupt(self):
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(10)
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.directory.cleanup()
+
+
+class TapCase(harness.Case):
+    shape = shapes.named("one")
+
+    def tap(self, *arguments, command=(PROGRAM, "tap"), **changes):
+        environment = {"PATH": "/usr/bin:/bin", "HOME": self.state_dir, "STATE_DIR": self.state_dir, **changes}
+        found = Tap(arguments, environment, command)
+        self.addCleanup(found.close)
+        return found
+
+    def endpoint(self):
+        return "ipc://" + os.path.join(self.state_dir, "tap.sock")
+
+    def login(self, *users):
+        self.world.players(users)
+        self.events.add_logins(users)
+        self.wait_rewarded(users)
+
+    def until_shown(self, taps):
+        """Log-ins, one after the other, until every tap has shown some: from then
+        on it sees everything."""
+        for number, tap in enumerate(taps):
+            count = 0
+            while tap.process.poll() is None and not tap.lines():
+                count += 1
+                self.login("warm%d-%d" % (number, count))
+
+
+class Looking(TapCase):
+    def test_one_event_from_the_page_to_the_reward_reads_top_to_bottom(self):
+        tap = self.tap("--format", "json")
+        worker = self.worker().wait_ready()
+        self.until_shown([tap])
+        self.login(*("player%d" % number for number in range(50)))
+        wait_until(lambda: sum(v["type"] == "settled" and v["outcome"] == "success" for v in tap.values()) >= 50,
+                   10, "50 rewards are settled on the tap")
+        values = tap.values()
+        self.assertEqual([v["time"] for v in values], sorted(v["time"] for v in values))
+        for event in (v for v in values if v["type"] == "event" and v["data"]["userId"].startswith("player")):
+            self.assertEqual(["event", "read_meta", "http_request", "http_answer", "meta", "write_meta",
+                              "http_request", "http_answer", "meta_written", "give", "http_request",
+                              "http_answer", "given", "settled"],
+                             [v["type"] for v in values if v["trace"] == event["trace"]])
+            for name in ("time", "process", "from", "to", "type", "trace"):
+                self.assertTrue(event[name], name)
+        worker.stop()
+        self.assertEqual(0, tap.interrupt())
+        self.assertRegex(tap.said(), r"guerdon tap: \d+ shown, 0 lost\n$")
+
+    def test_text_is_for_people(self):
+        tap = self.tap()
+        worker = self.worker().wait_ready()
+        self.until_shown([tap])
+        self.login("zoë")
+        tap.wait("settled", 2)
+        for line in tap.lines():
+            self.assertRegex(line, LINE)
+        self.assertNotIn("\033", tap.text())
+        self.assertIn("user=", tap.text())
+        worker.stop()
+
+    def test_filters(self):
+        wanted = [self.tap("--format", "json", *options) for options in (
+            ("--user", "alice"), ("--type", "give"), ("--actor", "decision"),
+            ("--actor", "decision", "--type", "give", "--user", "alice"))]
+        everything = self.tap("--format", "json")
+        worker = self.worker().wait_ready()
+        self.until_shown([everything])
+        self.login("alice")  # may come too early for some
+        for tap in wanted:
+            number = 0
+            while not tap.lines():
+                number += 1
+                self.world.players(["alice"])
+                self.usermeta.put("alice", harness.MARKER, None)
+                self.login("alice")
+                if number > 50:
+                    self.fail("nothing is shown")
+        self.login("alice2", "bob")
+        everything.wait('"user":"bob"', 3)
+        wanted[1].wait('"user":"bob"')
+        users, gives, decisions, one = ([v for v in tap.values()] for tap in wanted)
+        self.assertEqual({"alice"}, {v.get("user") or v["data"]["userId"] for v in users})
+        self.assertEqual({"give"}, {v["type"] for v in gives})
+        self.assertEqual({"decision/0"}, {v["from"] for v in decisions})
+        self.assertEqual({("give", "alice")}, {(v["type"], v["user"]) for v in one})
+        worker.stop()
+
+    def test_so_many_one_in_so_many_and_so_long(self):
+        worker = self.worker().wait_ready()
+        count = self.tap("--count", "3", "--format", "json")
+        sample = self.tap("--type", "event", "--sample", "5", "--format", "json")
+        brief = self.tap("--for", "1")
+        everything = self.tap("--format", "json", "--type", "event")
+        self.until_shown([count, sample, everything])
+        self.assertEqual(0, count.process.wait(10))
+        self.assertEqual(3, len(count.lines()))
+        self.assertEqual(0, brief.process.wait(10))
+        before = len(sample.lines())
+        self.login(*("player%d" % number for number in range(50)))
+        everything.wait('"userId":"player49"')
+        wait_until(lambda: len(sample.lines()) - before == 10, 10, "one in five of 50 is shown")
+        worker.stop()
+
+    def test_it_comes_before_the_process_and_outlives_it(self):
+        tap = self.tap("--format", "json", "--type", "give")
+        processes = set()
+        for turn in range(3):
+            worker = self.worker().wait_ready()
+            path = os.path.join(self.state_dir, "tap.sock")
+            self.assertEqual(0o600, stat.S_IMODE(os.stat(path).st_mode))
+            number = 0
+            while {v["process"] for v in tap.values()} == processes:
+                number += 1
+                self.login("player%d-%d" % (turn, number))
+            processes = {v["process"] for v in tap.values()}
+            if turn == 1:
+                worker.kill()  # leaves its socket file
+            else:
+                worker.stop()
+        self.assertEqual(3, len(processes))
+        self.assertEqual(0, tap.interrupt())
+        self.assertIn(" 0 lost", tap.said())
+
+    def test_recorded_and_shown_again(self):
+        path = os.path.join(self.state_dir, "recording")
+        worker = self.worker().wait_ready()
+        live = self.tap("--format", "json")
+        recording = self.tap("--record", path)
+        self.until_shown([live])
+        size = os.path.getsize
+        number = 0
+        while not os.path.exists(path) or size(path) < 4096:
+            number += 1
+            self.login("early%d" % number)
+        self.login("alice", "bob")
+        live.wait('"user":"bob"', 3)
+        worker.stop()
+        self.assertEqual(0, recording.interrupt())
+        self.assertEqual(0o600, stat.S_IMODE(os.stat(path).st_mode))
+        again = self.tap("--replay", path, "--format", "json")
+        self.assertEqual(0, again.process.wait(10))
+        live.interrupt()
+        shown = set(live.lines())
+        self.assertGreater(len(again.lines()), 20)
+        self.assertEqual([line for line in again.lines() if line not in shown and "early" not in line
+                          and "warm" not in line], [])
+        alice = self.tap("--replay", path, "--format", "json", "--type", "give", "--user", "alice")
+        self.assertEqual(0, alice.process.wait(10))
+        self.assertEqual(1, len(alice.lines()))
+        with open(path, "r+b") as file:
+            file.truncate(size(path) - 1)
+        torn = self.tap("--replay", path)
+        self.assertEqual(EXIT_FAILED, torn.process.wait(10))
+        self.assertIn("ends early", torn.said())
+
+    def test_wrong_usage(self):
+        for arguments in (("--actor", "nobody"), ("--type", "nothing"), ("--format", "xml"), ("--count", "0"),
+                          ("--for", "x"), ("--sample", "-1"), ("--record", "a", "--replay", "b")):
+            tap = self.tap(*arguments)
+            self.assertEqual(EXIT_USAGE, tap.process.wait(10), arguments)
+            self.assertIn(arguments[0], tap.said())
+        tap = self.tap("nonsense")
+        self.assertEqual(EXIT_FAILED, tap.process.wait(10))
+        self.assertIn("nonsense", tap.said())
+
+    def test_the_example_of_ten_lines(self):
+        example = self.tap(self.endpoint(), "decision give", command=("/usr/bin/python3", "-B", os.path.join(
+            ROOT, "docs", "tap.py")))
+        worker = self.worker().wait_ready()
+        self.until_shown([example])
+        self.login("alice")
+        example.wait(" decision/0 sent currency-client/0 decision give alice [[")
+        worker.stop()
+
+
+class Lost(TapCase):
+    """Told by a process that loses, which is easier to have in Python."""
+
+    def publish(self, sequences_and_lost, *options):
+        context = zmq.Context()
+        self.addCleanup(context.destroy, 0)
+        publisher = context.socket(zmq.XPUB)
+        publisher.bind(self.endpoint())
+        tap = self.tap("--format", "json", *options)
+        self.assertTrue(publisher.poll(10000), "the tap subscribes")
+        publisher.recv()
+        while publisher.poll(200):
+            publisher.recv()
+        for sequence, lost in sequences_and_lost:
+            give = [1, ID_GIVE, 7, [[7, sequence, "alice", 10, "gold", "promo1", 1]]]
+            publisher.send_multipart([b"decision give alice", msgpack.packb(
+                [1, sequence, "host:1", "sent", "decision/0", "currency-client/0", sequence, lost, give])])
+        wait_until(lambda: len(tap.lines()) == len(sequences_and_lost), 10, "all is shown: " + tap.text())
+        self.assertEqual(0, tap.interrupt())
+        publisher.close(0)
+        return tap.said()
+
+    def test_nothing(self):
+        self.assertIn("2 shown, 0 lost", self.publish([(7, 3), (8, 3)]))
+
+    def test_on_the_way(self):
+        self.assertIn("3 shown, 4 lost", self.publish([(7, 0), (8, 0), (13, 0)]))
+
+    def test_at_the_actor(self):
+        self.assertIn("3 shown, 5 lost", self.publish([(7, 1), (8, 1), (9, 6)]))
+
+    def test_what_others_get_is_not_lost(self):
+        self.assertIn("2 shown, 0 lost", self.publish([(7, 0), (13, 0)], "--user", "alice"))
+
+
+class Keys(TapCase):
+    def setUp(self):
+        super().setUp()
+        self.keys = shapes.certificates(PROGRAM)
+        self.address = "tcp://127.0.0.1:%d" % free_port()
+
+    def part(self, *names):
+        """A folder with some of the certificates."""
+        folder = tempfile.mkdtemp(prefix="part.", dir=self.state_dir)
+        for name in names:
+            with open(os.path.join(self.keys, name), "rb") as source:
+                path = os.path.join(folder, name)
+                with open(path, "wb") as target:
+                    target.write(source.read())
+                os.chmod(path, 0o600)
+        return folder
+
+    def refused(self, worker):
+        return sum(value for name, value in worker.metrics().items() if name.startswith("guerdon_refused_total"))
+
+    def test_the_key_of_taps_and_no_other(self):
+        worker = self.worker(CURVE_DIR=self.keys, TAP_ENDPOINT=self.address).wait_ready()
+        good = self.tap(self.address, CURVE_DIR=self.part("tap.cert_secret", "mirror.cert"))
+        self.until_shown([good])
+        plain = self.tap(self.address)
+        with open(os.path.join(self.keys, "decision.cert_secret"), encoding="ascii") as file:
+            stolen = file.read()
+        folder = self.part("mirror.cert")
+        path = os.path.join(folder, "tap.cert_secret")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(stolen.replace('role = "decision"', 'role = "tap"'))
+        os.chmod(path, 0o600)
+        other = self.tap(self.address, CURVE_DIR=folder)
+        wait_until(lambda: self.refused(worker) >= 2, 10, "both are refused")
+        before = len(good.lines())
+        self.login("alice")
+        good.wait("alice", 3)
+        self.assertGreater(len(good.lines()), before)
+        self.assertEqual("", plain.text())
+        if other.process.poll() is None:
+            other.interrupt()
+        self.assertEqual("", other.text())
+        worker.stop()
+
+    def test_without_its_key(self):
+        tap = self.tap(self.address, CURVE_DIR=self.part("mirror.cert"))
+        self.assertEqual(EXIT_FAILED, tap.process.wait(10))
+        self.assertIn("tap.cert_secret", tap.said())
+
+    def test_beyond_loopback_only_with_keys(self):
+        worker = self.worker(TAP_ENDPOINT="tcp://0.0.0.0:%d" % free_port())
+        self.assertEqual(EXIT_CONFIG, worker.wait_exit())
+        self.assertIn("TAP_ENDPOINT", worker.output())
+
+
+class Several(TapCase):
+    shape = shapes.named("ipc")
+
+    def test_all_processes_at_once(self):
+        endpoints = ["ipc://" + os.path.join(self.state_dir, place.name, "tap.sock")
+                     for place in shapes.places(self.shape)]
+        tap = self.tap("--format", "json", *endpoints)
+        worker = self.worker().wait_ready()
+
+        def processes():
+            return {v["process"] for v in tap.values()}
+        self.until_shown([tap])
+        number = 0
+        while len(processes()) < 4:  # stats only listens
+            number += 1
+            self.login("warm-up%d" % number)
+        self.login("alice")
+        print([(v["type"],v["from"]) for v in self.of_user(tap, "alice")])
+        wait_until(lambda: any(v["type"] == "given" for v in self.of_user(tap, "alice")), 5, "it is given")
+        types = [v["type"] for v in self.of_user(tap, "alice")]
+        for name in ("event", "read_meta", "meta", "write_meta", "meta_written", "give", "given"):
+            self.assertEqual(1, types.count(name), "%s in %r" % (name, types))
+        worker.stop()
+
+    def of_user(self, tap, user):
+        values = tap.values()
+        traces = [v["trace"] for v in values if v["type"] == "event" and v["data"].get("userId") == user]
+        return [v for v in values if traces and v["trace"] == traces[0]]
+
+
+if __name__ == "__main__":
+    harness.main()
