@@ -438,7 +438,8 @@ struct harvest {
     uint32_t stale;    /* ids that go backwards and are settled or known */
     uint32_t lines;    /* log lines about what is odd in it */
     uint64_t last;     /* the highest id of the page */
-    bool full;         /* there was no room for all of it */
+    bool cut;          /* there was no room for what lay ahead */
+    bool full;         /* there was no room for one that is late */
 };
 
 static void hand_on (struct ingest *self, const struct event *event, uint8_t shard,
@@ -476,15 +477,22 @@ static void offer (struct ingest *self, struct flight_entry *entry, const struct
     hand_on (self, event, entry->shard, effects);
 }
 
-/*  Takes an event in when there is room. A late one, below others, gets it also
-    when the ring is full of settled events that an open gap holds: the highest
-    is forgotten, will be read again, and then the marker speaks. */
+/*  Whether an event lies ahead of all that was read. */
+static bool is_ahead (const struct ingest *self, uint64_t position)
+{
+    return position > self->flight.seen;
+}
+
+/*  Takes an event in when there is room; one that lies ahead leaves LATE_EVENTS_MAX
+    for others. A late one gets it also when the ring is full of settled events
+    that an open gap holds: the highest is forgotten, will be read again, and then
+    the marker speaks. */
 static enum flight_add admit (struct ingest *self, uint64_t position, struct moment now)
 {
-    if (self->flight.unsettled >= capacity (self))
+    if (self->flight.unsettled >= capacity (self) || (is_ahead (self, position) && !room (self)))
         return FLIGHT_FULL;
     enum flight_add added = flight_add (&self->flight, position, now.steady_ms);
-    if (added == FLIGHT_FULL && position < self->flight.seen && flight_forget_highest (&self->flight))
+    if (added == FLIGHT_FULL && flight_forget_highest (&self->flight))
         added = flight_add (&self->flight, position, now.steady_ms);
     return added;
 }
@@ -500,7 +508,10 @@ static void take_element (struct ingest *self, const struct poll *poll, struct r
                           struct harvest *harvest, const struct effects *effects)
 {
     struct event event;
-    if (!page_event (element, &event)) {
+    bool usable = page_event (element, &event);
+    if (harvest->cut && (!usable || is_ahead (self, event.position)))
+        return; /* it will be read again, with what lies before it */
+    if (!usable) {
         harvest->unusable++;
         if (may_say (harvest))
             put_log (effects, LOG_WARN, (struct about){ 0 },
@@ -524,7 +535,10 @@ static void take_element (struct ingest *self, const struct poll *poll, struct r
     } else if (known && known->waiting) {
         offer (self, known, &event, harvest, effects);
     } else if (added == FLIGHT_FULL) {
-        harvest->full = true;
+        /*  What is known goes on: only that makes room. */
+        harvest->cut |= is_ahead (self, event.position);
+        harvest->full |= !is_ahead (self, event.position);
+        return;
     } else if (backwards) {
         harvest->stale++;
         if (may_say (harvest))
@@ -551,7 +565,7 @@ static struct harvest take_page (struct ingest *self, const struct poll *poll, s
     if (reads_on (self, poll))
         self->page_full = array.count >= poll->limit;
     struct raw element;
-    for (uint32_t i = 0; i < array.count && !harvest.full && cursor_skip (&cursor, &element); i++)
+    for (uint32_t i = 0; i < array.count && cursor_skip (&cursor, &element); i++)
         take_element (self, poll, element, now, &harvest, effects);
     return harvest;
 }

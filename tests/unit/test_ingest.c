@@ -1381,6 +1381,430 @@ static void test_a_gap_at_the_end_is_left_for_the_next_start (void **state)
     assert_int_equal (told_gauge (GAUGE_POSITION_ACKED), 1);
 }
 
+/*  ---- shards ------------------------------------------------------------- */
+
+enum { SHARDS = 3 };
+
+static void give_shard_credit (uint16_t shard, uint32_t capacity)
+{
+    struct message credit = { .id = MESSAGE_CREDIT, .from = { ROLE_DECISION, shard } };
+    credit.credit.capacity = capacity;
+    harness_deliver (&h, &credit);
+}
+
+static void peer (uint16_t shard, enum peer_state state)
+{
+    struct message message = { .id = MESSAGE_PEER, .from = { ROLE_DECISION, shard } };
+    message.peer.state = state;
+    harness_deliver (&h, &message);
+}
+
+static void settle_by (uint16_t shard, uint64_t position)
+{
+    struct message settled = { .id = MESSAGE_SETTLED, .from = { ROLE_DECISION, shard } };
+    settled.settled.position = position;
+    settled.settled.outcome = OUTCOME_SUCCESS;
+    harness_deliver (&h, &settled);
+}
+
+static int begin_shards (void **state)
+{
+    (void) state;
+    struct settings settings = harness_settings ();
+    settings.window = 1000;
+    settings.decisions = SHARDS;
+    begin_with (&settings);
+    return 0;
+}
+
+/*  Which shard the next event handed on goes to, and which event it is. */
+static uint16_t next_handed (uint64_t *position)
+{
+    struct recorded *effect = harness_take_recorded (&h, MESSAGE_EVENT);
+    assert_non_null (effect);
+    assert_true (effect->to.role == ROLE_DECISION && effect->to.peer < SHARDS);
+    *position = effect->message->event.position;
+    return effect->to.peer;
+}
+
+/*  The shard of each of the first events, as a process with room for all hands
+    them on; answer_range's users are used everywhere. */
+static uint16_t shard_of[201];
+
+static void learn_shards (void)
+{
+    struct settings settings = harness_settings ();
+    settings.window = 1000;
+    settings.decisions = SHARDS;
+    begin_with (&settings);
+    for (uint16_t shard = 0; shard < SHARDS; shard++)
+        give_shard_credit (shard, 1000);
+    answer_range (own (NO_AFTER, 100), 1, 100);
+    answer_range (ahead (100, 100), 101, 200);
+    for (unsigned i = 0; i < 200; i++) {
+        uint64_t position;
+        uint16_t shard = next_handed (&position);
+        assert_in_range (position, 1, 200);
+        shard_of[position] = shard;
+    }
+    end (NULL);
+}
+
+static void test_every_shard_is_asked_at_the_start (void **state)
+{
+    (void) state;
+    unsigned asked = 0;
+    struct recorded *open;
+    while ((open = harness_take_recorded (&h, MESSAGE_OPEN)))
+        asked |= 1u << open->to.peer;
+    assert_int_equal (asked, 7);
+    harness_run (&h, 100);
+    no_poll ();
+}
+
+static void test_a_players_events_all_go_to_one_shard (void **state)
+{
+    (void) state;
+    unsigned counts[SHARDS] = { 0 };
+    uint16_t shard_of_user[10];
+    char json[PAGE_MAX * 100];
+    size_t size = 1;
+    learn_shards ();
+    for (unsigned i = 1; i <= 200; i++)
+        counts[shard_of[i]]++;
+    for (unsigned i = 0; i < SHARDS; i++)
+        assert_in_range (counts[i], 30, 110);
+
+    begin_shards (NULL);
+    for (uint16_t shard = 0; shard < SHARDS; shard++)
+        give_shard_credit (shard, 100);
+    json[0] = '[';
+    for (unsigned i = 0; i < 60; i++)
+        size +=
+            (size_t) snprintf (json + size, sizeof json - size,
+                               "%s{\"id\":%u,\"from\":\"a\",\"type\":\"b\",\"data\":{\"userId\":\"p%u\"}}",
+                               i ? "," : "", i + 1, i % 10);
+    snprintf (json + size, sizeof json - size, "]");
+    answer_json (own (NO_AFTER, 100), json);
+    for (unsigned i = 0; i < 60; i++) {
+        uint64_t position;
+        uint16_t shard = next_handed (&position);
+        assert_int_equal (position, i + 1); /* in the order of the page */
+        if (i < 10)
+            shard_of_user[i] = shard;
+        assert_int_equal (shard, shard_of_user[i % 10]);
+    }
+    end (NULL);
+}
+
+static void test_a_shard_gets_no_more_than_its_credit (void **state)
+{
+    (void) state;
+    static const uint32_t credits[SHARDS] = { 5, 50, 0 };
+    unsigned handed_to[SHARDS] = { 0 };
+    learn_shards ();
+    begin_shards (NULL);
+    for (uint16_t shard = 0; shard < SHARDS; shard++)
+        give_shard_credit (shard, credits[shard]);
+    answer_range (own (NO_AFTER, 5), 1, 55); /* it was asked when the first had given credit */
+    uint64_t position, first = 0;
+    while (harness_count (&h, MESSAGE_EVENT)) {
+        uint16_t shard = next_handed (&position);
+        assert_int_equal (shard, shard_of[position]);
+        first = shard == 0 && !first ? position : first;
+        handed_to[shard]++;
+    }
+    assert_int_equal (handed_to[0], 5);
+    assert_in_range (handed_to[1], 10, 30);
+    assert_int_equal (handed_to[2], 0);
+    assert_int_equal (counted (COUNTER_EVENTS), 55);
+
+    settle_by (1, first); /* not its event */
+    harness_run (&h, 1);
+    handed_nothing ();
+    settle_by (0, first);
+    harness_run (&h, 300); /* room for one more: the first that waits is read again */
+    uint64_t waits = 0;
+    unsigned before = 0;
+    for (uint64_t id = 1; id <= 55 && !waits; id++)
+        if (shard_of[id] == 0 && ++before == 6)
+            waits = id;
+    answer_range (ahead ((int64_t) (waits - 1), 100), waits, 55);
+    assert_int_equal (next_handed (&position), 0);
+    assert_int_equal (position, waits);
+    handed_nothing ();
+    assert_int_equal (counted (COUNTER_EVENTS), 0);
+    end (NULL);
+}
+
+/*  Hands on the first 60 events to shards that have credit for all. */
+static void sixty (void)
+{
+    learn_shards ();
+    begin_shards (NULL);
+    for (uint16_t shard = 0; shard < SHARDS; shard++)
+        give_shard_credit (shard, 100);
+    answer_range (own (NO_AFTER, 100), 1, 60);
+    assert_int_equal (harness_count (&h, MESSAGE_EVENT), 60);
+    harness_clear (&h);
+}
+
+static void test_a_lost_shard_is_handed_nothing_while_the_others_go_on (void **state)
+{
+    (void) state;
+    uint64_t position;
+    sixty ();
+    peer (1, PEER_LOST);
+    harness_run (&h, 150);
+    answer_range (ahead (60, 100), 61, 120);
+    unsigned other = 0;
+    while (harness_count (&h, MESSAGE_EVENT)) {
+        assert_int_not_equal (next_handed (&position), 1);
+        other++;
+    }
+    unsigned of_one = 0;
+    for (unsigned i = 61; i <= 120; i++)
+        of_one += shard_of[i] == 1;
+    assert_int_equal (other + of_one, 60);
+    peer (1, PEER_UP); /* it was there all the time: only what waits is handed on */
+    uint64_t first = 61;
+    while (shard_of[first] != 1)
+        first++;
+    answer_range (ahead ((int64_t) (first - 1), 100), first, 120);
+    for (unsigned i = 0; i < of_one; i++)
+        assert_int_equal (next_handed (&position), 1);
+    handed_nothing ();
+    end (NULL);
+}
+
+/*  Also when the shards together have no more credit than the window. */
+static void test_a_lost_shard_takes_no_credit_from_the_others (void **state)
+{
+    (void) state;
+    uint32_t counts[SHARDS] = { 0 };
+    learn_shards ();
+    begin_shards (NULL);
+    for (unsigned i = 1; i <= 100; i++)
+        counts[shard_of[i]]++;
+    for (uint16_t shard = 0; shard < SHARDS; shard++)
+        give_shard_credit (shard, counts[shard]);
+    answer_range (own (NO_AFTER, counts[0]), 1, 100);
+    assert_int_equal (harness_count (&h, MESSAGE_EVENT), 100);
+    uint16_t lost = (uint16_t) ((shard_of[1] + 1) % SHARDS);
+    peer (lost, PEER_LOST);
+    harness_run (&h, 150);
+    no_poll ();
+    for (uint64_t id = 1; id <= 100; id++)
+        if (shard_of[id] != lost)
+            settle_by (shard_of[id], id);
+    harness_run (&h, 150);
+    uint64_t look = 0;
+    for (unsigned limit = 1; limit <= 100 && !look; limit++)
+        look = find_poll (false, 100, limit);
+    assert_true (look > 0); /* it reads on */
+    end (NULL);
+}
+
+static void test_a_shard_without_memory_gets_its_unsettled_events_again_once (void **state)
+{
+    (void) state;
+    uint64_t position, first = 0, last_settled = 0;
+    unsigned again = 0;
+    sixty ();
+    for (uint64_t id = 1; id <= 60; id++) {
+        if (shard_of[id] != 1 || id % 2) {
+            settle_by (shard_of[id], id);
+            last_settled = shard_of[id] == 1 ? id : last_settled;
+            continue;
+        }
+        again++;
+        first = first ? first : id;
+    }
+    peer (1, PEER_RESTARTED);
+    struct recorded *open = harness_take_recorded (&h, MESSAGE_OPEN);
+    assert_non_null (open);
+    assert_int_equal (open->to.peer, 1);
+    harness_run (&h, 240);
+    settle_by (1, first + 1); /* of the old one, and not in flight or settled: nothing */
+    assert_int_equal (told_gauge (GAUGE_POSITION_SETTLED), first - 1);
+    harness_clear (&h);
+    give_shard_credit (1, 100);
+    answer_range (ahead ((int64_t) (first - 1), 100), first, 60);
+    for (unsigned i = 0; i < again; i++)
+        assert_int_equal (next_handed (&position), 1);
+    assert_int_equal (shard_of[position], 1);
+    handed_nothing ();
+    assert_int_equal (counted (COUNTER_EVENTS), 0);
+    for (uint64_t id = 1; id <= 60; id++)
+        if (shard_of[id] == 1 && id % 2 == 0)
+            settle_by (1, id);
+    assert_int_equal (told_gauge (GAUGE_POSITION_SETTLED), 60);
+    end (NULL);
+}
+
+static void test_what_is_read_again_may_lie_below_anything_known (void **state)
+{
+    (void) state;
+    sixty (); /* nothing is settled: what lies below the first is not known */
+    for (uint16_t shard = 0; shard < SHARDS; shard++)
+        peer (shard, PEER_RESTARTED);
+    for (uint16_t shard = 0; shard < SHARDS; shard++)
+        give_shard_credit ((uint16_t) ((shard_of[1] + shard) % SHARDS), 100);
+    answer_range (own (NO_AFTER, 100), 1, 60);
+    assert_int_equal (harness_count (&h, MESSAGE_EVENT), 60);
+    handed (1);
+    end (NULL);
+}
+
+static void test_what_waits_is_read_again_also_while_a_gap_is_open (void **state)
+{
+    (void) state;
+    uint64_t position;
+    learn_shards ();
+    begin_shards (NULL);
+    for (uint16_t shard = 0; shard < SHARDS; shard++)
+        give_shard_credit (shard, 1000);
+    answer_range (own (NO_AFTER, 100), 1, 1);
+    settle_by (shard_of[1], 1);
+    answer_range (own (1, 100), 3, 102); /* 2 is missing */
+    answer_range (ahead (102, 100), 103, 200);
+    harness_clear (&h);
+    for (uint64_t id = 3; id <= 190; id++)
+        settle_by (shard_of[id], id);
+    peer (shard_of[191], PEER_RESTARTED);
+    give_shard_credit (shard_of[191], 1000);
+    uint64_t request = 0;
+    for (unsigned i = 0; i < 600 && !request; i++) {
+        harness_run (&h, 1);
+        uint64_t look = find_poll (false, 1, 100);
+        if (look)
+            answer_range (look, 3, 102);
+        request = find_poll (false, 190, 100);
+    }
+    assert_true (request > 0);
+    answer_range (request, 191, 200);
+    assert_int_equal (next_handed (&position), shard_of[191]);
+    assert_int_equal (position, 191);
+    end (NULL);
+}
+
+/*  Events that wait are read again above an open gap: that says nothing of it. */
+static void test_a_look_at_what_waits_closes_no_gap_below (void **state)
+{
+    (void) state;
+    learn_shards ();
+    begin_shards (NULL);
+    for (uint16_t shard = 0; shard < SHARDS; shard++)
+        give_shard_credit (shard, 1000);
+    answer_range (own (NO_AFTER, 100), 1, 1);
+    settle_by (shard_of[1], 1);
+    answer_range (own (1, 100), 3, 10);
+    for (uint64_t id = 3; id <= 9; id++)
+        settle_by (shard_of[id], id);
+    harness_run (&h, 1990);
+    peer (shard_of[10], PEER_RESTARTED);
+    give_shard_credit (shard_of[10], 1000);
+    uint64_t request = 0;
+    for (unsigned i = 0; i < 900 && !request; i++) {
+        harness_run (&h, 1);
+        uint64_t look = find_poll (false, 1, 100);
+        if (look)
+            answer_outcome (look, HTTP_UNREACHED);
+        request = find_poll (false, 9, 100);
+    }
+    assert_true (request > 0);
+    harness_clear (&h);
+    answer_range (request, 10, 10);
+    handed (10);
+    assert_int_equal (told_gauge (GAUGE_POSITION_SETTLED), 0); /* still 1, and told before */
+    end (NULL);
+}
+
+static void test_the_end_does_not_wait_for_events_nobody_holds (void **state)
+{
+    (void) state;
+    uint64_t first = 1;
+    sixty ();
+    while (shard_of[first] != 1)
+        first++;
+    for (uint64_t id = 1; id <= 60; id++)
+        if (shard_of[id] != 1)
+            settle_by (shard_of[id], id);
+    drain ();
+    assert_false (drained ());
+    peer (1, PEER_LOST); /* it may come back and settle them */
+    assert_false (drained ());
+    peer (1, PEER_RESTARTED); /* it has forgotten them: they come again next time */
+    if (first > 1)
+        answer_range (own ((int64_t) (first - 1), 1), first, first);
+    assert_true (drained ());
+    assert_int_equal (told_gauge (GAUGE_POSITION_ACKED), first - 1);
+    end (NULL);
+}
+
+static void test_peers_that_are_no_shard_change_nothing (void **state)
+{
+    (void) state;
+    sixty ();
+    peer (SHARDS, PEER_RESTARTED);
+    peer (999, PEER_LOST);
+    struct message stats = { .id = MESSAGE_PEER, .from = { ROLE_STATS, 0 } };
+    stats.peer.state = PEER_RESTARTED;
+    harness_deliver (&h, &stats);
+    give_shard_credit (SHARDS, 5);
+    assert_int_equal (harness_count (&h, MESSAGE_OPEN), 0);
+    for (uint64_t id = 1; id <= 60; id++)
+        settle_by (shard_of[id], id);
+    assert_int_equal (told_gauge (GAUGE_POSITION_SETTLED), 60);
+    end (NULL);
+}
+
+/*  A ring full of settled events above an open gap, and then more late ones than
+    there is room for on top of the window: they are taken in all the same. */
+static void test_late_events_find_room_in_a_ring_full_of_settled_ones (void **state)
+{
+    (void) state;
+    enum { WINDOW = 20, FIRST = 1000 };
+    struct settings settings = harness_settings ();
+    settings.window = WINDOW;
+    settings.gap_grace_ms = 60000;
+    begin_with (&settings);
+    give_credit (WINDOW);
+    answer_range (own (NO_AFTER, WINDOW), 1, 1);
+    settle (1);
+    answer_range (own (1, WINDOW), FIRST, FIRST + WINDOW - 1);
+    settle_range (FIRST, FIRST + WINDOW - 1);
+    harness_clear (&h);
+    /*  They show up from above, so that the lowest gap stays open. */
+    uint64_t handed_on = 0;
+    for (uint64_t late = FIRST - 10; late > FIRST - 300; late -= 10) {
+        uint64_t look = 0;
+        for (unsigned i = 0; i < 600 && !look; i++) {
+            harness_run (&h, 1);
+            look = find_poll (false, 1, 100);
+        }
+        assert_true (look > 0);
+        answer_range (look, late, late + 9);
+        for (uint64_t id = late; id < late + 10; id++) {
+            handed (id);
+            settle (id);
+            handed_on++;
+        }
+        harness_clear (&h);
+    }
+    assert_int_equal (handed_on, 290);
+    for (unsigned i = 0; i < 2; i++) { /* the second look begins behind the grace */
+        harness_run (&h, 70000);
+        uint64_t look = find_poll (false, 1, 100);
+        assert_true (look > 0);
+        answer_range (look, FIRST - 290, FIRST - 191);
+    }
+    /*  The highest had to go, and are read again: nothing was passed. */
+    answer_range (own (FIRST - 290 + 119, WINDOW), FIRST - 170, FIRST - 161);
+    handed (FIRST - 170);
+    end (NULL);
+}
+
 /*  ---- a walk at random --------------------------------------------------- */
 
 enum {
@@ -1389,14 +1813,27 @@ enum {
     WALK_WINDOW_MAX = 120,
     LATE_MS_MAX = 1800,      /* below the grace of 2000 */
     FIRST_LATE_MS_MAX = 400, /* below that of the very first event, 500 */
-    HELD_MS = 5000           /* how long the service holds a poll */
+    HELD_MS = 5000,          /* how long the service holds a poll */
+    WALK_SHARDS_MAX = 4,
+    WALK_USERS = 16,
+    LOST_MS_MAX = 4000
 };
 
 /*  An event of the model: when it can be seen (0: never), what became of it. */
 struct model_event {
     uint64_t visible_ms;
     bool handed, settled;
+    bool again; /* it was handed on to one who forgot it */
+    uint16_t shard;
     uint64_t settle_ms;
+};
+
+/*  A decision of the model. */
+struct model_shard {
+    uint32_t credit;
+    uint32_t unsettled;
+    uint64_t credit_ms; /* when it gives credit; 0: nobody asked */
+    uint64_t back_ms;   /* when it is heard again; 0: it is not lost */
 };
 
 /*  A poll at the service, then on its way back. */
@@ -1427,6 +1864,9 @@ static struct model {
     unsigned asked;
     uint64_t counted_events;
     bool draining;
+    uint16_t shard_count;
+    struct model_shard shards[WALK_SHARDS_MAX];
+    int shard_of_user[WALK_USERS]; /* -1: not seen yet */
 } model;
 
 static uint32_t draw (uint32_t below)
@@ -1503,18 +1943,72 @@ static void walk_cancel (uint64_t request)
             model.polls[i].request = 0;
 }
 
-static void walk_event (uint64_t id)
+static void walk_event (uint16_t shard_at, uint64_t id)
 {
     struct model_event *event = &model.events[id];
-    assert_true (id >= 1 && id <= WALK_EVENTS);
+    struct model_shard *shard = &model.shards[shard_at];
+    int *shard_of_user = &model.shard_of_user[id % WALK_USERS];
+    assert_true (id >= 1 && id <= WALK_EVENTS && shard_at < model.shard_count);
     assert_true (visible (id));
     assert_false (event->handed);
-    assert_false (model.draining);
+    assert_false (model.draining || shard->back_ms);
+    assert_true (*shard_of_user < 0 || *shard_of_user == shard_at);
+    *shard_of_user = shard_at;
     event->handed = true;
+    event->shard = shard_at;
     event->settle_ms = h.now.steady_ms + draw (model.slow_ms + 1);
-    model.handed++;
+    model.handed += !event->again;
     model.unsettled++;
+    shard->unsettled++;
     assert_true (model.unsettled <= h.settings.window);
+    assert_true (shard->unsettled <= shard->credit);
+}
+
+/*  A shard is heard again: it is the one from before, or one that knows nothing. */
+static void walk_shard_back (uint16_t at, bool restarted)
+{
+    struct model_shard *shard = &model.shards[at];
+    shard->back_ms = 0;
+    for (uint64_t id = 1; restarted && id <= model.last; id++) {
+        struct model_event *event = &model.events[id];
+        if (!event->handed || event->settled || event->shard != at)
+            continue;
+        event->handed = false;
+        event->again = true;
+        model.unsettled--;
+        shard->unsettled--;
+    }
+    shard->credit = restarted ? 0 : shard->credit;
+    peer (at, restarted ? PEER_RESTARTED : PEER_UP);
+}
+
+/*  Now and then a shard is gone for a while, or is another at once. */
+static void walk_trouble_shards (void)
+{
+    uint16_t at = (uint16_t) draw (model.shard_count);
+    struct model_shard *shard = &model.shards[at];
+    if (shard->back_ms || draw (10))
+        return;
+    if (draw (3) == 0) {
+        walk_shard_back (at, true);
+        return;
+    }
+    shard->back_ms = h.now.steady_ms + 1 + draw (LOST_MS_MAX);
+    peer (at, PEER_LOST);
+}
+
+static void walk_shards (void)
+{
+    for (uint16_t at = 0; at < model.shard_count; at++) {
+        struct model_shard *shard = &model.shards[at];
+        if (shard->back_ms && h.now.steady_ms >= shard->back_ms)
+            walk_shard_back (at, draw (2));
+        if (!shard->credit_ms || h.now.steady_ms < shard->credit_ms)
+            continue;
+        shard->credit_ms = 0;
+        shard->credit = draw (4) ? h.settings.window : 1 + draw (h.settings.window);
+        give_shard_credit (at, shard->credit);
+    }
 }
 
 /*  Takes over what the core put. */
@@ -1527,7 +2021,9 @@ static void walk_effects (void)
         else if (message->id == MESSAGE_HTTP_CANCEL)
             walk_cancel (message->http_cancel.request);
         else if (message->id == MESSAGE_EVENT)
-            walk_event (message->event.position);
+            walk_event (h.effects[i].to.peer, message->event.position);
+        else if (message->id == MESSAGE_OPEN)
+            model.shards[h.effects[i].to.peer].credit_ms = h.now.steady_ms + 1 + draw (300);
         else if (message->id == MESSAGE_COUNT && message->count.counter == COUNTER_EVENTS)
             model.counted_events += message->count.amount;
     }
@@ -1548,13 +2044,18 @@ static void walk_pack (struct packer *packer, const struct model_poll *poll, uns
 {
     pack_array (packer, count);
     for (unsigned i = 0; i < count; i++) {
-        pack_map (packer, 3);
+        pack_map (packer, 4);
         pack_literal (packer, "id");
         pack_uint (packer, poll->ids[i]);
         pack_literal (packer, "from");
         pack_literal (packer, "game-two");
         pack_literal (packer, "type");
         pack_literal (packer, "LOGIN");
+        pack_literal (packer, "data");
+        pack_map (packer, 1);
+        pack_literal (packer, "userId");
+        char user = (char) ('a' + poll->ids[i] % WALK_USERS);
+        pack_text (packer, (struct text){ &user, 1 });
     }
 }
 
@@ -1617,11 +2118,13 @@ static void walk_settle (void)
 {
     for (uint64_t id = 1; id <= model.last; id++) {
         struct model_event *event = &model.events[id];
-        if (!event->handed || event->settled || event->settle_ms > h.now.steady_ms)
+        if (!event->handed || event->settled || event->settle_ms > h.now.steady_ms ||
+            model.shards[event->shard].back_ms)
             continue;
         event->settled = true;
         model.unsettled--;
-        settle (id);
+        model.shards[event->shard].unsettled--;
+        settle_by (event->shard, id);
     }
 }
 
@@ -1635,6 +2138,7 @@ static void walk_step (uint32_t ms)
         walk_effects ();
         harness_clear (&h);
         walk_settle ();
+        walk_shards ();
         walk_effects ();
         harness_clear (&h);
     }
@@ -1677,8 +2181,11 @@ static void walk_begin (uint64_t seed)
     struct settings settings = harness_settings ();
     settings.window = draw (4) ? 1 + draw (WALK_WINDOW_MAX) : 1 + draw (3);
     settings.hash_seed = seed;
+    model.shard_count = (uint16_t) (draw (2) ? 1 : 2 + draw (WALK_SHARDS_MAX - 1));
+    settings.decisions = model.shard_count;
+    for (unsigned i = 0; i < WALK_USERS; i++)
+        model.shard_of_user[i] = -1;
     begin_with (&settings);
-    give_credit (draw (4) ? settings.window : 1 + draw (settings.window));
     walk_effects ();
     harness_clear (&h);
 }
@@ -1705,8 +2212,13 @@ static bool walk_drained (void)
     more is taken, and what can be told is told. */
 static void walk_drain (void)
 {
-    model.draining = true;
     model.trouble = 0;
+    for (uint16_t at = 0; at < model.shard_count; at++)
+        if (model.shards[at].back_ms)
+            walk_shard_back (at, draw (2));
+    walk_effects ();
+    harness_clear (&h);
+    model.draining = true;
     drain ();
     bool done = walk_drained ();
     uint64_t deadline_ms = h.now.steady_ms + 15000;
@@ -1721,7 +2233,7 @@ static void walk_drain (void)
     }
     walk_effects ();
     assert_int_equal (model.unsettled, 0);
-    assert_int_equal (model.counted_events, model.handed);
+    assert_true (model.counted_events >= model.handed); /* what waits is taken, and not handed on */
     for (uint64_t id = 1; id <= model.stored; id++)
         assert_true (!model.events[id].visible_ms || model.events[id].settled);
 }
@@ -1730,9 +2242,12 @@ static void walk (uint64_t seed)
 {
     walk_begin (seed);
     bool ends_early = draw (4) == 0;
+    bool troubles_shards = draw (2);
     while (model.last < WALK_EVENTS && !(ends_early && model.last > WALK_EVENTS / 2)) {
         if (draw (4) == 0)
             walk_publish (draw (8) ? 1 + draw (4) : 1 + draw (90));
+        if (troubles_shards)
+            walk_trouble_shards ();
         walk_step (1 + draw (draw (10) ? 60 : 3000));
     }
     if (ends_early) {
@@ -1827,6 +2342,18 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown (test_a_last_acknowledgement_that_reaches_nobody_ends_soon, begin, end),
     cmocka_unit_test_setup_teardown (test_nothing_new_is_taken_while_it_ends, begin, end),
     cmocka_unit_test_setup_teardown (test_a_gap_at_the_end_is_left_for_the_next_start, begin, end),
+    cmocka_unit_test_setup_teardown (test_every_shard_is_asked_at_the_start, begin_shards, end),
+    cmocka_unit_test (test_a_players_events_all_go_to_one_shard),
+    cmocka_unit_test (test_a_shard_gets_no_more_than_its_credit),
+    cmocka_unit_test (test_a_lost_shard_is_handed_nothing_while_the_others_go_on),
+    cmocka_unit_test (test_a_lost_shard_takes_no_credit_from_the_others),
+    cmocka_unit_test (test_a_shard_without_memory_gets_its_unsettled_events_again_once),
+    cmocka_unit_test (test_what_is_read_again_may_lie_below_anything_known),
+    cmocka_unit_test (test_what_waits_is_read_again_also_while_a_gap_is_open),
+    cmocka_unit_test (test_a_look_at_what_waits_closes_no_gap_below),
+    cmocka_unit_test (test_the_end_does_not_wait_for_events_nobody_holds),
+    cmocka_unit_test (test_peers_that_are_no_shard_change_nothing),
+    cmocka_unit_test (test_late_events_find_room_in_a_ring_full_of_settled_ones),
     cmocka_unit_test (test_a_walk_at_random),
 };
 
