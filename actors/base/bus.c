@@ -475,8 +475,10 @@ static enum bus_input receive_body (struct bus *bus, unsigned index, uint64_t no
         received->size = zmq_msg_size (&bus->received);
         return BUS_MESSAGE;
     }
-    if (!is_proven (socket, received->from, &bus->head))
+    if (!is_proven (socket, received->from, &bus->head)) {
+        curve_false_claim (bus->options.curve);
         return drop_rest (&bus->head, socket->handle);
+    }
     bool payload = zmq_msg_more (&bus->head);
     if (payload && !receive_frame (&bus->received, socket->handle))
         return BUS_RUBBISH;
