@@ -93,6 +93,9 @@ static int find_index (const struct deployment *deployment, enum role role, cons
     if (bound->index >= 0 || deployment->counts[role] == 1)
         return bound->index >= 0 ? bound->index : 0;
     int found = -1;
+    for (int i = 0; bound->bind && i < deployment->counts[role]; i++)
+        if (strcmp (deployment->endpoints[role][i], bound->bind) == 0)
+            return i;
     for (int i = 0; bound->bind && i < deployment->counts[role]; i++) {
         if (strcmp (port_of (deployment->endpoints[role][i]), port_of (bound->bind)) != 0)
             continue;
@@ -140,14 +143,14 @@ void topology_deploy (struct config *config, unsigned roles, struct deployment *
         const struct bound_config *bound = &config->bound[role];
         read_list (deployment, role, bound->endpoints ? bound->endpoints : "");
         bool here = roles & 1u << role;
-        if (here)
+        if (role == ROLE_STATS && deployment->counts[role] > 1)
+            problems_add (problems, "%s has %u entries: expected one", names[role].endpoint,
+                          deployment->counts[role]);
+        else if (here)
             deploy_local (deployment, role, bound, problems);
         if (!here || deployment->counts[role] > 1)
             deploy_elsewhere (deployment, role, problems);
     }
-    if (deployment->counts[ROLE_STATS] > 1)
-        problems_add (problems, "STATS_ENDPOINT has %u entries: expected one",
-                      deployment->counts[ROLE_STATS]);
     config->settings.decisions = deployment->counts[ROLE_DECISION];
     config->settings.usermeta_clients = deployment->counts[ROLE_USERMETA_CLIENT];
     config->settings.currency_clients = deployment->counts[ROLE_CURRENCY_CLIENT];
@@ -164,8 +167,9 @@ static void each_endpoint (const struct deployment *deployment,
         enum role self = topology[i].spec->role;
         if (!(deployment->roles & 1u << self))
             continue;
+        bool own = deployment->bind[self] == deployment->endpoints[self][deployment->index[self]];
         if (deployment->bind[self])
-            call (context, names[self].bind, deployment->bind[self], self);
+            call (context, own ? names[self].endpoint : names[self].bind, deployment->bind[self], self);
         for (enum role role = ROLE_DECISION; role <= ROLE_STATS; role++)
             for (uint16_t at = 0; talks_to (&topology[i], role) && at < deployment->counts[role]; at++)
                 call (context, names[role].endpoint, deployment->endpoints[role][at], self);
