@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -471,11 +472,20 @@ static bool deploy (struct process *self, unsigned roles)
     return problems.count == 0;
 }
 
+/*  No core dump of a process that holds secrets, and nobody but root may look
+    into it, not even at the environment it was started with. */
+static void close_memory (void)
+{
+    if (prctl (PR_SET_DUMPABLE, 0) != 0)
+        log_say (self_name, LOG_WARN, "core dumps will hold secrets: %s", strerror (errno));
+}
+
 static int configure_and_run (struct process *self, const struct config_request *request, unsigned roles)
 {
     if (!command_configure (&self->config, request) || !deploy (self, roles))
         return EXIT_CONFIG;
     log_open (self->config.log_level, self->config.log_format);
+    close_memory ();
     return run (self);
 }
 

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "actors/base/json.h"
@@ -78,7 +79,6 @@ static void pack_data (struct packer *packer, struct raw raw)
 
 static void pack_field (struct packer *packer, const struct message *message, const struct field_spec *field)
 {
-    pack_literal (packer, field->name);
     switch (field->type) {
     case FIELD_UINT:
         pack_uint (packer, number_of (message, field));
@@ -100,6 +100,22 @@ static void pack_field (struct packer *packer, const struct message *message, co
 
 /*  ---- JSON --------------------------------------------------------------- */
 
+static const char *const head_names[] = { "time", "process", "direction", "from", "to", "type", "trace" };
+
+enum { HEAD = sizeof head_names / sizeof *head_names };
+
+/*  A field named as one of those has its message's name before it: no name
+    stands twice. */
+static void pack_name (struct packer *packer, const struct message_spec *spec, const struct field_spec *field)
+{
+    char name[64];
+    bool taken = false;
+    for (size_t i = 0; i < HEAD; i++)
+        taken |= strcmp (field->name, head_names[i]) == 0;
+    snprintf (name, sizeof name, "%s%s%s", taken ? spec->name : "", taken ? "_" : "", field->name);
+    pack_literal (packer, name);
+}
+
 void tap_show_json (const struct tap_record *record, const struct message_spec *spec,
                     const struct message *message)
 {
@@ -109,23 +125,18 @@ void tap_show_json (const struct tap_record *record, const struct message_spec *
     struct packer packer;
     format_time (record->time_us, true, time, sizeof time);
     snprintf (trace, sizeof trace, "%016" PRIx64, message->trace);
-    const struct {
-        const char *name;
-        struct text value;
-    } head[] = {
-        { "time", text_of (time) },   { "process", record->process }, { "direction", record->direction },
-        { "from", record->from },     { "to", record->to },           { "type", text_of (spec->name) },
-        { "trace", text_of (trace) },
-    };
-    enum { HEAD = sizeof head / sizeof *head };
+    const struct text head[HEAD] = { text_of (time), record->process,      record->direction, record->from,
+                                     record->to,     text_of (spec->name), text_of (trace) };
     packer_init (&packer, memory, sizeof memory);
     pack_map (&packer, (uint32_t) (HEAD + spec->count));
     for (size_t i = 0; i < HEAD; i++) {
-        pack_literal (&packer, head[i].name);
-        pack_printable (&packer, head[i].value);
+        pack_literal (&packer, head_names[i]);
+        pack_printable (&packer, head[i]);
     }
-    for (size_t i = 0; i < spec->count; i++)
+    for (size_t i = 0; i < spec->count; i++) {
+        pack_name (&packer, spec, &spec->fields[i]);
         pack_field (&packer, message, &spec->fields[i]);
+    }
     size_t size = 0;
     char *json = json_write (packer_raw (&packer), TEXT_LITERAL ("***"), &size);
     if (json)

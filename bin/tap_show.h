@@ -11,7 +11,8 @@ void tap_show_text (const struct tap_record *record, const struct message_spec *
                     const struct message *message, bool colour);
 
 /*  Writes one JSON object and a newline: time, process, direction, from, to,
-    type, trace, and the message's fields by name. */
+    type, trace, and the message's fields by name (event_type, where a field has
+    the name of one of the first). */
 void tap_show_json (const struct tap_record *record, const struct message_spec *spec,
                     const struct message *message);
 

@@ -1,0 +1,49 @@
+"""tap_cost.py - what a tap that nobody looks at costs: the same small job with
+a tap and without, counted in instructions; see the script tap_cost."""
+import os
+import re
+import sys
+
+import harness
+
+EVENTS = 20000
+COST_MAX = 0.02
+TURNS = 3
+PATIENCE_SECONDS = 240
+
+
+class Cost(harness.Case):
+    def count(self, turn, endpoint):
+        """Instructions of all threads but for those that only the start and the
+        tap's own thread need: of the functions that actors run."""
+        path = os.path.join(self.state_dir, "callgrind.%s" % turn)
+        wrap = ("valgrind", "--tool=callgrind", "--callgrind-out-file=" + path)
+        state = os.path.join(self.state_dir, turn)
+        if endpoint is None:  # a directory in its place: no tap can be opened
+            os.makedirs(os.path.join(state, "tap.sock", "full"))
+        client = "worker-" + turn
+        worker = self.worker(wrap=wrap, STATE_DIR=state, EVENTS_CLIENT_ID=client)
+        harness.wait_until(lambda: self.events.position(client) >= EVENTS, PATIENCE_SECONDS,
+                           "all events are acknowledged")
+        worker.terminate()
+        self.assertEqual(0, worker.wait_exit(PATIENCE_SECONDS))
+        self.assertEqual(endpoint is None, "no tap" in worker.output())
+        found = re.search(r"Collected : (\d+)", worker.stderr().decode("utf-8", "replace"))
+        worker.discard()
+        return int(found.group(1))
+
+    def test_nobody_looks(self):
+        self.events.add_many([{"user": "player%d" % n, "type": "LOGOUT"} for n in range(EVENTS)])
+        ratios = []
+        for turn in range(TURNS):
+            without = self.count("without%d" % turn, None)
+            with_tap = self.count("with%d" % turn, True)
+            ratios.append(with_tap / without - 1)
+            print("tap_cost: %d without, %d with: %+.2f%%" % (without, with_tap, 100 * ratios[-1]))
+        self.assertLess(min(ratios), COST_MAX)
+
+
+if __name__ == "__main__":
+    if not os.path.exists(harness.PROGRAM):
+        sys.exit("tap_cost: no program at " + harness.PROGRAM)
+    harness.main()
