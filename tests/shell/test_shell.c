@@ -23,12 +23,14 @@
 #include <cmocka.h>
 
 #include "actors/base/http_server.h"
+#include "actors/base/session.h"
 #include "actors/base/shell.h"
 #include "include/effects.h"
 #include "proto/codec.h"
 #include "proto/text.h"
 
-enum { DEADLINE_MS = 10000, WATER = 10000, BURST = 20, REMEMBERED_POSITION = 77 };
+enum { DEADLINE_MS = 10000, WATER = 10000, BURST = 20, REMEMBERED_POSITION = 77, FLOOD = 9000 };
+_Static_assert((int) FLOOD > (int) SESSION_FRAMES_MAX, "more than a hop takes");
 
 /*  What CREDIT's number asks of the core. */
 enum what {
@@ -40,7 +42,9 @@ enum what {
     DO_COUNT,
     DO_DATAGRAM,
     DO_STRANGER,
-    DO_COUNT_AND_DRAINED
+    DO_COUNT_AND_DRAINED,
+    DO_FLOOD,
+    DO_LAST_WORD_AND_DRAINED
 };
 
 /*  Everything the core, the journal, the service and the notices note down.
@@ -56,6 +60,9 @@ static struct notes {
     struct address last_from;
     enum http_outcome http_outcome;
     uint64_t http_request;
+    unsigned peers[PEER_RESTARTED + 1]; /* PEERs, by state */
+    unsigned peer_turns;                /* turns that had some */
+    bool peer_since_turn;
     unsigned appended;
     unsigned appended_at_commit;
     unsigned commits;
@@ -180,6 +187,15 @@ static void do_what (enum what what, struct moment now, const struct effects *ef
         put_count (effects, COUNTER_EVENTS, 1);
         put_plain (effects, TO_SHELL, MESSAGE_DRAINED);
         break;
+    case DO_FLOOD:
+        for (unsigned i = 0; i < FLOOD; i++)
+            put_plain (effects, peer_address, MESSAGE_OPENED);
+        put_http (effects, 1);
+        break;
+    case DO_LAST_WORD_AND_DRAINED:
+        put_settled (effects, peer_address, 1);
+        put_plain (effects, TO_SHELL, MESSAGE_DRAINED);
+        break;
     default:
         break;
     }
@@ -193,6 +209,14 @@ static void note_message (const struct message *message)
         notes.order[notes.orders++] = message->id;
     if (message->id == MESSAGE_SETTLED)
         notes.settled_since_turn++;
+    if (message->id == MESSAGE_PEER) {
+        notes.peers[message->peer.state]++;
+        notes.peer_since_turn = true;
+    }
+    if (message->id == MESSAGE_TURN && notes.peer_since_turn) {
+        notes.peer_since_turn = false;
+        notes.peer_turns++;
+    }
     if (message->id == MESSAGE_TURN && notes.settled_since_turn) {
         notes.settled_at_turn = notes.settled_since_turn;
         notes.settled_since_turn = 0;
@@ -879,6 +903,215 @@ static void test_an_endpoint_that_is_taken_is_named (void **state)
     assert_non_null (strstr (reason, "inproc://stats"));
 }
 
+/*  ---- beyond the process ------------------------------------------------- */
+
+static char directory[32];
+static char core_endpoint[64];
+static char stats_endpoint[64];
+
+/*  What the test's side of the hops heard since it was asked last. */
+static struct pumped {
+    unsigned plain; /* OPENED */
+    unsigned settled;
+    unsigned counts;
+    uint64_t counted; /* the sum of the counts */
+    unsigned came;
+    unsigned lost;
+    bool held;       /* messages for the peer are left */
+    bool stats_held; /* … and those for stats */
+} pumped;
+
+static void pump (struct bus *bus, bool held)
+{
+    struct bus_received received;
+    enum bus_input input;
+    if (!bus)
+        return;
+    while ((input = bus_receive (bus, now_ms (), held, &received)) != BUS_NOTHING) {
+        struct decoder decoder;
+        pumped.came += input == BUS_PEER && received.state != PEER_LOST;
+        pumped.lost += input == BUS_PEER && received.state == PEER_LOST;
+        if (input != BUS_MESSAGE)
+            continue;
+        assert_int_equal (decode_begin (&decoder, received.bytes, received.size, false), DECODE_OK);
+        pumped.plain += decoder.spec->id == MESSAGE_OPENED;
+        pumped.settled += decoder.spec->id == MESSAGE_SETTLED;
+        if (decoder.spec->id != MESSAGE_COUNT)
+            continue;
+        struct message count;
+        for (pumped.counts++; decode_next (&decoder, &count) == DECODE_OK;)
+            pumped.counted += count.count.amount;
+    }
+    bus_work (bus, now_ms ());
+}
+
+static void pump_all (void)
+{
+    pump (fixture.peer, pumped.held);
+    pump (fixture.stats, pumped.stats_held);
+    bus_wait (fixture.peer, NULL, 0, 2, false);
+}
+
+/*  Pumps until something holds; not for ever. */
+#define PUMP_UNTIL(condition)                                                                                \
+    for (uint64_t until_ms_ = now_ms () + DEADLINE_MS; !(condition); pump_all ())                            \
+    assert_true (now_ms () < until_ms_)
+
+/*  Pumps for a while. */
+static void pump_for (uint64_t ms)
+{
+    for (uint64_t until_ms = now_ms () + ms; now_ms () < until_ms;)
+        pump_all ();
+}
+
+/*  Like `begin`, with every hop over a socket file. */
+static int begin_remote (void **state)
+{
+    begin (state);
+    memset (&pumped, 0, sizeof pumped);
+    bus_destroy (&fixture.peer);
+    bus_destroy (&fixture.stats);
+    snprintf (directory, sizeof directory, "/tmp/guerdon-shell-XXXXXX");
+    if (!mkdtemp (directory))
+        return -1;
+    snprintf (core_endpoint, sizeof core_endpoint, "ipc://%s/core", directory);
+    snprintf (stats_endpoint, sizeof stats_endpoint, "ipc://%s/stats", directory);
+    fixture.options.bus.endpoint = core_endpoint;
+    fixture.options.bus.links[0].endpoint = stats_endpoint;
+    fixture.stats = open_bus (ROLE_STATS, stats_endpoint, ROLE_SHELL, NULL);
+    fixture.peer = open_bus (ROLE_INGEST, NULL, ROLE_DECISION, core_endpoint);
+    return 0;
+}
+
+static int end_remote (void **state)
+{
+    int result = end (state);
+    unlink (core_endpoint + strlen ("ipc://"));
+    unlink (stats_endpoint + strlen ("ipc://"));
+    rmdir (directory);
+    return result;
+}
+
+static void start_remote (void)
+{
+    start_shell ();
+    PUMP_UNTIL (pumped.came == 2 && noted (&notes.peers[PEER_UP]) == 2);
+}
+
+static void test_peers_that_come_and_come_back_are_told_with_a_turn (void **state)
+{
+    (void) state;
+    start_remote ();
+    assert_true (noted (&notes.peer_turns) >= 1);
+    unsigned turns = noted (&notes.peer_turns);
+    bus_destroy (&fixture.peer);
+    fixture.peer = open_bus (ROLE_INGEST, NULL, ROLE_DECISION, core_endpoint);
+    PUMP_UNTIL (noted (&notes.peers[PEER_RESTARTED]) == 1 && noted (&notes.peer_turns) > turns);
+    tell (DO_NOTHING);
+    PUMP_UNTIL (noted (&notes.handed[MESSAGE_CREDIT]) == 1);
+    assert_int_equal (noted (&notes.peers[PEER_LOST]), 0);
+}
+
+static void test_a_full_hop_holds_the_turn_and_nothing_is_lost (void **state)
+{
+    (void) state;
+    start_remote ();
+    pumped.held = true;
+    tell (DO_FLOOD);
+    PUMP_UNTIL (noted (&notes.handed[MESSAGE_CREDIT]) == 1);
+    tell (DO_NOTHING);
+    shell_drain (fixture.shell);
+    pump_for (SESSION_LOST_MS + 300); /* it takes nothing, but it is not silent */
+    assert_int_equal (pumped.lost, 0);
+    assert_int_equal (noted (&notes.peers[PEER_LOST]), 0);
+    assert_int_equal (noted (&notes.handed[MESSAGE_CREDIT]), 1);
+    assert_int_equal (noted (&notes.requests), 0); /* not even what goes elsewhere */
+    assert_int_equal (noted (&notes.drained), 0);
+    pumped.held = false;
+    PUMP_UNTIL (pumped.plain == FLOOD);
+    PUMP_UNTIL (noted (&notes.handed[MESSAGE_CREDIT]) == 2 && noted (&notes.requests) == 1);
+    PUMP_UNTIL (noted (&notes.drained) == 1);
+    assert_int_equal (pumped.plain, FLOOD);
+}
+
+static void test_a_held_turn_is_not_waited_for_in_a_hot_loop (void **state)
+{
+    (void) state;
+    start_remote ();
+    pumped.held = true;
+    tell (DO_FLOOD);
+    PUMP_UNTIL (noted (&notes.handed[MESSAGE_CREDIT]) == 1);
+    bus_destroy (&fixture.peer); /* it is gone; nobody speaks to the shell any more */
+    uint64_t before_ms = cpu_ms ();
+    bus_wait (fixture.stats, NULL, 0, 300, true);
+    for (unsigned i = 0; i < 10; i++)
+        bus_wait (fixture.stats, NULL, 0, 30, false);
+    assert_true (cpu_ms () - before_ms < 150);
+    uint64_t began_ms = now_ms ();
+    shell_destroy (&fixture.shell);
+    assert_true (now_ms () - began_ms < 1000);
+    fixture.peer = open_bus (ROLE_INGEST, NULL, ROLE_DECISION, core_endpoint);
+}
+
+static void test_a_turn_held_for_one_who_is_gone_ends_when_it_comes_back (void **state)
+{
+    (void) state;
+    start_remote ();
+    pumped.held = true;
+    tell (DO_FLOOD);
+    PUMP_UNTIL (noted (&notes.handed[MESSAGE_CREDIT]) == 1);
+    unsigned commits = noted (&notes.commits);
+    bus_destroy (&fixture.peer);
+    pumped.held = false;
+    fixture.peer = open_bus (ROLE_INGEST, NULL, ROLE_DECISION, core_endpoint);
+    PUMP_UNTIL (noted (&notes.peers[PEER_RESTARTED]) == 1 && noted (&notes.requests) == 1);
+    assert_true (noted (&notes.commits) > commits); /* what the core asks for then is committed, too */
+    tell (DO_NOTHING);
+    PUMP_UNTIL (noted (&notes.handed[MESSAGE_CREDIT]) == 2);
+    assert_int_equal (pumped.plain, 0); /* it was for the one before */
+}
+
+static void test_the_end_is_told_when_the_last_words_have_arrived (void **state)
+{
+    (void) state;
+    start_remote ();
+    pumped.held = true;
+    tell (DO_LAST_WORD_AND_DRAINED);
+    PUMP_UNTIL (noted (&notes.handed[MESSAGE_CREDIT]) == 1);
+    pump_for (150);
+    assert_int_equal (noted (&notes.drained), 0);
+    pumped.held = false;
+    uint64_t began_ms = now_ms ();
+    PUMP_UNTIL (pumped.settled == 1);
+    PUMP_UNTIL (noted (&notes.drained) == 1);
+    assert_true (now_ms () - began_ms < 2000);
+}
+
+static void test_the_end_does_not_wait_for_one_who_never_hears_it (void **state)
+{
+    (void) state;
+    start_remote ();
+    pumped.held = true;
+    tell (DO_LAST_WORD_AND_DRAINED);
+    PUMP_UNTIL (noted (&notes.drained) == 1);
+    assert_int_equal (pumped.settled, 0);
+}
+
+static void test_counts_wait_for_stats_and_go_out_on_their_own (void **state)
+{
+    (void) state;
+    start_remote ();
+    pumped.stats_held = true;
+    for (unsigned i = 1; i <= 100; i++) { /* a turn each: more than may be under way */
+        tell (DO_COUNT);
+        PUMP_UNTIL (noted (&notes.handed[MESSAGE_CREDIT]) == i);
+    }
+    assert_int_equal (pumped.counts, 0);
+    pumped.stats_held = false;
+    PUMP_UNTIL (pumped.counted == 800); /* though nothing else happens */
+    assert_in_range (pumped.counts, 64, 80);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -910,6 +1143,20 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_destroyed_with_a_request_under_way, begin, end),
         cmocka_unit_test_setup_teardown (test_destroyed_without_having_run, begin, end),
         cmocka_unit_test_setup_teardown (test_an_endpoint_that_is_taken_is_named, begin, end),
+        cmocka_unit_test_setup_teardown (test_peers_that_come_and_come_back_are_told_with_a_turn,
+                                         begin_remote, end_remote),
+        cmocka_unit_test_setup_teardown (test_a_full_hop_holds_the_turn_and_nothing_is_lost, begin_remote,
+                                         end_remote),
+        cmocka_unit_test_setup_teardown (test_a_held_turn_is_not_waited_for_in_a_hot_loop, begin_remote,
+                                         end_remote),
+        cmocka_unit_test_setup_teardown (test_a_turn_held_for_one_who_is_gone_ends_when_it_comes_back,
+                                         begin_remote, end_remote),
+        cmocka_unit_test_setup_teardown (test_the_end_is_told_when_the_last_words_have_arrived, begin_remote,
+                                         end_remote),
+        cmocka_unit_test_setup_teardown (test_the_end_does_not_wait_for_one_who_never_hears_it, begin_remote,
+                                         end_remote),
+        cmocka_unit_test_setup_teardown (test_counts_wait_for_stats_and_go_out_on_their_own, begin_remote,
+                                         end_remote),
     };
     if (!http_client_global_init ())
         return 1;
