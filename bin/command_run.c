@@ -357,12 +357,13 @@ static bool wait_for_news (struct process *self, int timeout_ms)
     return items[0].revents && read (self->signals, &info, sizeof info) == sizeof info;
 }
 
-/*  Until a signal comes, or a service rejects the secret (false). When it is
-    ready, and once more when that has calmed down, the memory that only the
-    start needed is given back. */
+/*  Until a signal comes, or a service rejects the secret (false). Now, when
+    it is ready, and once more when that has calmed down, the memory that only
+    the start needed is given back. */
 static bool run_until_signal (struct process *self)
 {
     unsigned trims_left = 2;
+    resident_trim ();
     while (!atomic_load (&self->rejected)) {
         if (wait_for_news (self, trims_left == 1 ? TRIM_AFTER_MS : -1))
             return true;

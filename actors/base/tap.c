@@ -26,7 +26,8 @@ enum {
     NAME_MAX_BYTES = 48, /* "usermeta-client/65535", or a service */
     STACK_SIZE = 256 * 1024,
     SUBSCRIPTION_LOOK_MS = 1000,
-    STOP_SIZE = 1 /* a frame of this size ends the thread */
+    RENEW_US = 1000000, /* between two looks at changed keys */
+    STOP_SIZE = 1       /* a frame of this size ends the thread */
 };
 
 static const char hand_over_endpoint[] = "inproc://tap";
@@ -424,10 +425,18 @@ void tap_close (struct tap **self)
 
 /*  ---- looking ------------------------------------------------------------ */
 
-struct tap_reader {
+/*  A socket an endpoint: keys belong to a socket, and not every endpoint has
+    them. */
+struct looker {
     void *socket; /* SUB */
-    struct curve *curve;
     bool keys;
+};
+
+struct tap_reader {
+    struct curve *curve;
+    struct looker lookers[TAP_ENDPOINTS_MAX];
+    size_t count;
+    size_t turn; /* the one to ask first */
     uint64_t renew_us;
     zmq_msg_t body;
 };
@@ -462,43 +471,40 @@ bool tap_record_read (struct raw body, struct tap_record *record)
            read_fields (&cursor, record) && cursor_skip (&cursor, &record->message);
 }
 
-static bool connect_reader (struct tap_reader *reader, const char *endpoint)
+static bool looker_open (struct tap_reader *reader, void *context, const char *endpoint)
 {
-    bool keys = reader->curve && strncmp (endpoint, "tcp:", 4) == 0;
-    if (keys && !reader->keys && !curve_client (reader->curve, reader->socket, "tap", "tap"))
+    int64_t size_max = TAP_BODY_SIZE_MAX;
+    void *socket = zmq_socket (context, ZMQ_SUB);
+    if (!socket)
         return false;
-    reader->keys |= keys;
-    return zmq_connect (reader->socket, endpoint) == 0;
+    struct looker *looker = &reader->lookers[reader->count++];
+    *looker = (struct looker){ socket, reader->curve && strncmp (endpoint, "tcp:", 4) == 0 };
+    return set_int (socket, ZMQ_LINGER, 0) && set_int (socket, ZMQ_RCVHWM, UNREAD_MAX) &&
+           set_int (socket, ZMQ_RECONNECT_IVL, 100) && set_int (socket, ZMQ_RECONNECT_IVL_MAX, 1000) &&
+           set_int (socket, ZMQ_HEARTBEAT_IVL, 1000) && set_int (socket, ZMQ_HEARTBEAT_TIMEOUT, 3000) &&
+           set_int (socket, ZMQ_IPV6, 1) &&
+           zmq_setsockopt (socket, ZMQ_MAXMSGSIZE, &size_max, sizeof size_max) == 0 &&
+           (!looker->keys || curve_client (reader->curve, socket, "tap", "tap")) &&
+           zmq_connect (socket, endpoint) == 0;
 }
 
 struct tap_reader *tap_reader_new (void *context, const char *const *endpoints, size_t count,
                                    struct curve *curve, char *reason, size_t reason_size)
 {
+    assert (count <= TAP_ENDPOINTS_MAX);
     struct tap_reader *reader = calloc (1, sizeof *reader);
-    int64_t size_max = TAP_BODY_SIZE_MAX;
     if (!reader) {
         snprintf (reason, reason_size, "out of memory");
         return NULL;
     }
     reader->curve = curve;
     zmq_msg_init (&reader->body);
-    reader->socket = zmq_socket (context, ZMQ_SUB);
-    bool good = reader->socket && set_int (reader->socket, ZMQ_LINGER, 0) &&
-                set_int (reader->socket, ZMQ_RCVHWM, UNREAD_MAX) &&
-                set_int (reader->socket, ZMQ_RECONNECT_IVL, 100) &&
-                set_int (reader->socket, ZMQ_RECONNECT_IVL_MAX, 1000) &&
-                set_int (reader->socket, ZMQ_HEARTBEAT_IVL, 1000) &&
-                set_int (reader->socket, ZMQ_HEARTBEAT_TIMEOUT, 3000) &&
-                set_int (reader->socket, ZMQ_IPV6, 1) &&
-                zmq_setsockopt (reader->socket, ZMQ_MAXMSGSIZE, &size_max, sizeof size_max) == 0;
-    const char *endpoint = "the tap";
-    for (size_t i = 0; good && i < count; i++) {
-        endpoint = endpoints[i];
-        good = connect_reader (reader, endpoint);
-    }
-    if (!good) {
-        snprintf (reason, reason_size, "%s: %s", endpoint, zmq_strerror (errno));
+    for (size_t i = 0; i < count; i++) {
+        if (looker_open (reader, context, endpoints[i]))
+            continue;
+        snprintf (reason, reason_size, "%s: %s", endpoints[i], zmq_strerror (errno));
         tap_reader_destroy (&reader);
+        return NULL;
     }
     return reader;
 }
@@ -507,8 +513,8 @@ void tap_reader_destroy (struct tap_reader **reader)
 {
     if (!*reader)
         return;
-    if ((*reader)->socket)
-        zmq_close ((*reader)->socket);
+    for (size_t i = 0; i < (*reader)->count; i++)
+        zmq_close ((*reader)->lookers[i].socket);
     zmq_msg_close (&(*reader)->body);
     free (*reader);
     *reader = NULL;
@@ -516,29 +522,56 @@ void tap_reader_destroy (struct tap_reader **reader)
 
 bool tap_reader_want (struct tap_reader *reader, struct text prefix)
 {
-    return zmq_setsockopt (reader->socket, ZMQ_SUBSCRIBE, prefix.size ? prefix.data : "", prefix.size) == 0;
+    bool good = true;
+    for (size_t i = 0; good && i < reader->count; i++)
+        good = zmq_setsockopt (reader->lookers[i].socket, ZMQ_SUBSCRIBE, prefix.size ? prefix.data : "",
+                               prefix.size) == 0;
+    return good;
 }
 
 /*  Two frames, a topic and a body; whatever else is left out. */
-static bool receive_body (struct tap_reader *reader)
+static bool receive_body (struct tap_reader *reader, void *socket)
 {
-    if (zmq_msg_recv (&reader->body, reader->socket, ZMQ_DONTWAIT) < 0)
+    if (zmq_msg_recv (&reader->body, socket, ZMQ_DONTWAIT) < 0)
         return false;
     unsigned frames = 1;
-    while (zmq_msg_more (&reader->body) && zmq_msg_recv (&reader->body, reader->socket, 0) >= 0)
+    while (zmq_msg_more (&reader->body) && zmq_msg_recv (&reader->body, socket, 0) >= 0)
         frames++;
     return frames == 2;
 }
 
+/*  The next body of any socket; they take turns. */
+static bool receive_any (struct tap_reader *reader)
+{
+    for (size_t tried = 0; tried < reader->count; tried++) {
+        size_t index = reader->turn;
+        reader->turn = (reader->turn + 1) % reader->count;
+        if (receive_body (reader, reader->lookers[index].socket))
+            return true;
+    }
+    return false;
+}
+
+static void renew_keys (struct tap_reader *reader)
+{
+    if (!reader->curve || now_us () < reader->renew_us)
+        return;
+    reader->renew_us = now_us () + RENEW_US;
+    for (size_t i = 0; i < reader->count; i++)
+        if (reader->lookers[i].keys)
+            curve_renew (reader->curve, reader->lookers[i].socket);
+}
+
 bool tap_reader_next (struct tap_reader *reader, long timeout_ms, struct tap_record *record)
 {
-    if (reader->keys && now_us () >= reader->renew_us) {
-        curve_renew (reader->curve, reader->socket);
-        reader->renew_us = now_us () + 1000000;
+    renew_keys (reader);
+    if (!receive_any (reader)) {
+        zmq_pollitem_t items[TAP_ENDPOINTS_MAX];
+        for (size_t i = 0; i < reader->count; i++)
+            items[i] = (zmq_pollitem_t){ .socket = reader->lookers[i].socket, .events = ZMQ_POLLIN };
+        if (zmq_poll (items, (int) reader->count, timeout_ms) <= 0 || !receive_any (reader))
+            return false;
     }
-    zmq_pollitem_t item = { .socket = reader->socket, .events = ZMQ_POLLIN };
-    if (zmq_poll (&item, 1, timeout_ms) <= 0 || !receive_body (reader))
-        return false;
     struct raw body = { zmq_msg_data (&reader->body), (uint32_t) zmq_msg_size (&reader->body) };
     return tap_record_read (body, record);
 }
