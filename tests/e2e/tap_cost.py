@@ -8,18 +8,17 @@ import harness
 
 EVENTS = 20000
 COST_MAX = 0.02
-TURNS = 3
+TURNS = 2
 PATIENCE_SECONDS = 240
 
 
 class Cost(harness.Case):
-    def count(self, turn, endpoint):
-        """Instructions of all threads but for those that only the start and the
-        tap's own thread need: of the functions that actors run."""
+    def count(self, turn, has_tap):
+        """Instructions of the whole process, from its start to its end."""
         path = os.path.join(self.state_dir, "callgrind.%s" % turn)
         wrap = ("valgrind", "--tool=callgrind", "--callgrind-out-file=" + path)
         state = os.path.join(self.state_dir, turn)
-        if endpoint is None:  # a directory in its place: no tap can be opened
+        if not has_tap:  # a directory in its place: no tap can be opened
             os.makedirs(os.path.join(state, "tap.sock", "full"))
         client = "worker-" + turn
         worker = self.worker(wrap=wrap, STATE_DIR=state, EVENTS_CLIENT_ID=client)
@@ -27,8 +26,9 @@ class Cost(harness.Case):
                            "all events are acknowledged")
         worker.terminate()
         self.assertEqual(0, worker.wait_exit(PATIENCE_SECONDS))
-        self.assertEqual(endpoint is None, "no tap" in worker.output())
+        self.assertEqual(not has_tap, "no tap" in worker.output())
         found = re.search(r"Collected : (\d+)", worker.stderr().decode("utf-8", "replace"))
+        self.workers.remove(worker)
         worker.discard()
         return int(found.group(1))
 
@@ -36,7 +36,7 @@ class Cost(harness.Case):
         self.events.add_many([{"user": "player%d" % n, "type": "LOGOUT"} for n in range(EVENTS)])
         ratios = []
         for turn in range(TURNS):
-            without = self.count("without%d" % turn, None)
+            without = self.count("without%d" % turn, False)
             with_tap = self.count("with%d" % turn, True)
             ratios.append(with_tap / without - 1)
             print("tap_cost: %d without, %d with: %+.2f%%" % (without, with_tap, 100 * ratios[-1]))
