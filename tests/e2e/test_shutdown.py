@@ -45,8 +45,9 @@ class Shutdown(harness.Case):
         """A worker that holds 20 logins of which no reward is answered."""
         self.world.players(USERS)
         rule = self.currency.misbehave(standin.hang(), method="POST")
+        # All of it is there: what waits for a shard that is not is left for later.
+        worker = self.worker(HTTP_TIMEOUT_SECONDS=60, **env).wait_ready()
         self.events.add_logins(USERS)
-        worker = self.worker(HTTP_TIMEOUT_SECONDS=60, **env)
         wait_until(lambda: rule.held, 10, "rewards hang")
         wait_until(lambda: worker.counters()[0] == len(USERS), 10, "all are received")
         return worker, rule
