@@ -1,7 +1,7 @@
 /*  fuzz_decision.c - any course of events for the core that decides.
 
     The bytes are a script: events with any data, answers to whatever was asked
-    or never was, the end. Whatever comes: a player has one request under way,
+    or never was, workers and an ingest that forget, the end. Whatever comes: a player has one request under way,
     what was asked follows the order read, write, give, every event is settled
     once, and when everything is answered the core is at rest.
 */
@@ -12,13 +12,14 @@
 
 int LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t size);
 
-enum { WINDOW = 8, EVENTS_MAX = 4096 };
+enum { WINDOW = 8, EVENTS_MAX = 4096, WORKERS = 2 };
 
 /*  A request that nobody answered yet. */
 struct asked {
     enum message_id id;
     uint64_t request;
     uint64_t user; /* hash of the user id */
+    struct address worker;
 };
 
 static struct harness h;
@@ -30,6 +31,7 @@ static bool settled[EVENTS_MAX];
 static uint64_t position;
 static uint64_t waiting; /* taken and not settled */
 static uint64_t intended;
+static uint64_t forgotten; /* writes that a worker forgot, and that are asked again */
 static bool drained;
 
 static uint8_t next (void)
@@ -37,13 +39,13 @@ static uint8_t next (void)
     return at < end ? *at++ : 0;
 }
 
-static void on_asked (enum message_id id, uint64_t request, struct text user)
+static void on_asked (struct address to, enum message_id id, uint64_t request, struct text user)
 {
     uint64_t hash = text_hash (user, 1);
     for (size_t i = 0; i < asked_count; i++)
         assert (asked[i].user != hash && asked[i].request != request);
-    assert (asked_count < WINDOW && user.size > 0 && text_is_utf8 (user));
-    asked[asked_count++] = (struct asked){ id, request, hash };
+    assert (to.peer < WORKERS && asked_count < WINDOW && user.size > 0 && text_is_utf8 (user));
+    asked[asked_count++] = (struct asked){ id, request, hash, to };
 }
 
 static void on_settled (uint64_t at_position)
@@ -58,13 +60,16 @@ static void take_effects (void)
     for (size_t i = 0; i < h.count; i++) {
         const struct message *message = h.effects[i].message;
         if (message->id == MESSAGE_READ_META) {
-            on_asked (message->id, message->read_meta.request, message->read_meta.user);
+            on_asked (h.effects[i].to, message->id, message->read_meta.request, message->read_meta.user);
         } else if (message->id == MESSAGE_WRITE_META) {
-            assert (intended > 0);
-            intended--;
-            on_asked (message->id, message->write_meta.request, message->write_meta.user);
+            assert (intended + forgotten > 0);
+            if (forgotten)
+                forgotten--;
+            else
+                intended--;
+            on_asked (h.effects[i].to, message->id, message->write_meta.request, message->write_meta.user);
         } else if (message->id == MESSAGE_GIVE) {
-            on_asked (message->id, message->give.request, message->give.user);
+            on_asked (h.effects[i].to, message->id, message->give.request, message->give.user);
         } else if (message->id == MESSAGE_REMEMBER) {
             intended += message->remember.state == GRANT_INTENDED;
         } else if (message->id == MESSAGE_SETTLED) {
@@ -155,6 +160,25 @@ static void stray (void)
     answer (id, request, next ());
 }
 
+/*  Somebody comes, goes, or comes back without its memory. */
+static void peer (uint8_t what)
+{
+    static const enum role roles[] = { ROLE_USERMETA_CLIENT, ROLE_CURRENCY_CLIENT, ROLE_INGEST, ROLE_STATS };
+    struct message message = { .id = MESSAGE_PEER, .from = { roles[what % 4], what / 4 % WORKERS } };
+    message.peer.state = (enum peer_state) (what / 8 % 3);
+    for (size_t i = 0; i < asked_count && message.peer.state == PEER_RESTARTED;) {
+        if (asked[i].worker.role != message.from.role || asked[i].worker.peer != message.from.peer) {
+            i++;
+            continue;
+        }
+        forgotten += asked[i].id == MESSAGE_WRITE_META;
+        asked[i] = asked[--asked_count];
+    }
+    harness_deliver (&h, &message);
+    take_effects ();
+    assert (forgotten == 0);
+}
+
 static void step (void)
 {
     uint8_t what = next ();
@@ -172,7 +196,10 @@ static void step (void)
             answer_one (next () % asked_count, next ());
         break;
     case 6:
-        stray ();
+        if (what / 8 % 4 == 0)
+            peer (next ());
+        else
+            stray ();
         break;
     default:
         message.id = what / 8 % 2 ? MESSAGE_OPEN : MESSAGE_OPENED;
@@ -187,11 +214,13 @@ int LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t size)
 {
     struct settings settings = harness_settings ();
     settings.window = WINDOW;
+    settings.usermeta_clients = WORKERS;
+    settings.currency_clients = WORKERS;
     at = bytes;
     end = bytes + size;
     asked_count = 0;
     memset (settled, 0, sizeof settled);
-    position = waiting = intended = 0;
+    position = waiting = intended = forgotten = 0;
     drained = false;
     harness_init (&h, &decision_spec, &settings);
     harness_start (&h);

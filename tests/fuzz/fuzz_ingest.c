@@ -1,9 +1,10 @@
 /*  fuzz_ingest.c - any course of events for the core that polls.
 
     The bytes are a script: credit, answers of all kinds to whatever poll is under
-    way, settling, timers, the end. Whatever comes: no event is handed on twice,
-    an acknowledgement never reaches an event that is not settled, nothing is
-    taken beyond the credit or behind the end, and no turn asks more than it may.
+    way, settling, decisions that come, go and forget, timers, the end. Whatever
+    comes: no event is handed on twice to one who remembers it, an acknowledgement
+    never reaches an event that is not settled, nothing is taken beyond the credit
+    or behind the end, and no turn asks more than it may.
 */
 #include <stdint.h>
 
@@ -12,7 +13,14 @@
 
 int LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t size);
 
-enum { IDS = 4096, WINDOW = 16, POLLS_MAX = 3, STEPS_MAX = 4000 };
+enum { IDS = 4096, WINDOW = 16, POLLS_MAX = 3, STEPS_MAX = 4000, SHARDS = 3, NOBODY = SHARDS };
+
+/*  A decision: what it takes, what it has, whether it is silent. */
+struct shard {
+    uint64_t credit;
+    uint64_t unsettled;
+    bool lost;
+};
 
 /*  What is left of the script; zeros behind its end. */
 struct script {
@@ -23,10 +31,10 @@ struct script {
 static struct harness h;
 static struct script script;
 static uint64_t under_way[POLLS_MAX]; /* requests; 0: none */
-static bool handed[IDS];
+static struct shard shards[SHARDS];
+static uint8_t holder[IDS]; /* the decision that has the event, or NOBODY */
+static bool taken[IDS];     /* it was handed on, though perhaps to one who forgot it */
 static bool settled[IDS];
-static uint64_t unsettled;
-static uint64_t credit;
 static bool draining;
 
 static uint8_t next (void)
@@ -49,18 +57,31 @@ static void on_request (const struct message *message)
     for (after += 7; after < path.data + path.size && *after >= '0' && *after <= '9'; after++)
         position = position * 10 + (uint64_t) (*after - '0');
     for (uint64_t id = 0; id < IDS && id <= position; id++)
-        assert (!handed[id] || settled[id]);
+        assert (!taken[id] || settled[id]);
 }
 
-static void on_event (uint64_t position)
+static void on_event (uint16_t at, uint64_t position)
 {
-    assert (!draining);
-    unsettled++;
-    assert (unsettled <= credit);
+    assert (!draining && at < SHARDS);
+    struct shard *shard = &shards[at];
+    shard->unsettled++;
+    assert (!shard->lost && shard->unsettled <= shard->credit);
     if (position >= IDS)
         return;
-    assert (!handed[position]);
-    handed[position] = true;
+    /*  What was settled may be read again when a ring full of such was cut. */
+    assert (holder[position] == NOBODY);
+    holder[position] = (uint8_t) at;
+    taken[position] = true;
+    settled[position] = false;
+}
+
+/*  A decision forgets what it has. */
+static void forget (uint8_t at)
+{
+    for (uint64_t id = 0; id < IDS; id++)
+        if (holder[id] == at)
+            holder[id] = NOBODY;
+    shards[at] = (struct shard){ .credit = 0 };
 }
 
 static void take_effects (void)
@@ -70,7 +91,7 @@ static void take_effects (void)
         if (message->id == MESSAGE_HTTP_REQUEST)
             on_request (message);
         if (message->id == MESSAGE_EVENT)
-            on_event (message->event.position);
+            on_event (h.effects[i].to.peer, message->event.position);
         for (unsigned j = 0; j < POLLS_MAX && message->id == MESSAGE_HTTP_CANCEL; j++)
             if (under_way[j] == message->http_cancel.request)
                 under_way[j] = 0;
@@ -87,9 +108,13 @@ static void pack_page (struct packer *packer)
     for (uint32_t i = 0; i < count; i++) {
         uint8_t step = next ();
         id = step < 200 ? id + step % 4 : id - step % 8;
-        pack_map (packer, 3);
+        pack_map (packer, 4);
         pack_literal (packer, "id");
         pack_uint (packer, id % IDS);
+        pack_literal (packer, "data");
+        pack_map (packer, 1);
+        pack_literal (packer, "userId");
+        pack_literal (packer, step % 3 ? "alice" : step % 5 ? "bob" : "carol");
         pack_literal (packer, step == 255 ? "form" : "from");
         pack_literal (packer, "a");
         pack_literal (packer, "type");
@@ -128,30 +153,56 @@ static void answer (void)
 
 static void settle (void)
 {
-    struct message message = { .id = MESSAGE_SETTLED, .from = { ROLE_DECISION, 0 } };
     uint64_t position = (uint64_t) next () * 16 + next () % 32;
     /*  Mostly one that waits, as decision does. */
     for (uint64_t i = 0; i < IDS && position % 7; i++, position++)
-        if (handed[position % IDS] && !settled[position % IDS])
+        if (holder[position % IDS] != NOBODY)
             break;
     position %= IDS;
-    if (handed[position] && !settled[position]) {
+    uint8_t at = holder[position];
+    struct message message = { .id = MESSAGE_SETTLED, .from = { ROLE_DECISION, at } };
+    if (at != NOBODY) {
         settled[position] = true;
-        unsettled--;
+        holder[position] = NOBODY;
+        shards[at].unsettled--;
     }
     message.settled.position = position;
+    harness_deliver (&h, &message);
+}
+
+static void peer (void)
+{
+    uint8_t what = next ();
+    uint8_t at = what % SHARDS;
+    struct message message = { .id = MESSAGE_PEER, .from = { ROLE_DECISION, at } };
+    message.peer.state = (enum peer_state) (what / SHARDS % 3);
+    shards[at].lost = message.peer.state == PEER_LOST;
+    if (message.peer.state == PEER_RESTARTED)
+        forget (at);
+    harness_deliver (&h, &message);
+}
+
+static void give_credit (void)
+{
+    uint8_t what = next ();
+    uint8_t at = what % SHARDS;
+    struct message message = { .id = MESSAGE_CREDIT, .from = { ROLE_DECISION, at } };
+    shards[at].credit = what / SHARDS % (WINDOW + 1);
+    if (shards[at].credit < shards[at].unsettled) /* it takes back only what nobody has */
+        shards[at].credit = shards[at].unsettled;
+    message.credit.capacity = shards[at].credit;
     harness_deliver (&h, &message);
 }
 
 static void step (void)
 {
     struct message message = { .from = TO_SHELL };
-    switch (next () % 10) {
+    switch (next () % 11) {
     case 0:
-        credit = next () % (WINDOW + 1);
-        message.id = MESSAGE_CREDIT;
-        message.credit.capacity = credit;
-        harness_deliver (&h, &message);
+        give_credit ();
+        break;
+    case 10:
+        peer ();
         break;
     case 1:
     case 2:
@@ -190,14 +241,19 @@ int LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t size)
     settings.window = WINDOW;
     script = (struct script){ bytes, bytes + size };
     memset (under_way, 0, sizeof under_way);
-    memset (handed, 0, sizeof handed);
+    memset (holder, NOBODY, sizeof holder);
+    memset (taken, 0, sizeof taken);
     memset (settled, 0, sizeof settled);
-    unsettled = 0;
     draining = false;
-    credit = WINDOW;
+    settings.decisions = SHARDS;
     harness_init (&h, &ingest_spec, &settings);
     harness_start (&h);
-    harness_deliver (&h, &(struct message){ .id = MESSAGE_CREDIT, .credit = { .capacity = credit } });
+    for (uint16_t at = 0; at < SHARDS; at++) {
+        shards[at] = (struct shard){ .credit = WINDOW };
+        struct message credit = { .id = MESSAGE_CREDIT, .from = { ROLE_DECISION, at } };
+        credit.credit.capacity = WINDOW;
+        harness_deliver (&h, &credit);
+    }
     for (unsigned i = 0; i < STEPS_MAX && script.at < script.end; i++) {
         take_effects ();
         step ();
