@@ -17,6 +17,7 @@ static const struct command commands[] = {
     { "check", command_check, "check and print the configuration, and probe the services" },
     { "emit", command_emit, "post an event to the events service" },
     { "tap", command_tap, "show every message as it happens" },
+    { "top", command_top, "show what every process and actor is doing" },
     { "keygen", command_keygen, "write the certificates of encrypted connections" },
 };
 
