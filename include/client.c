@@ -18,6 +18,11 @@ enum { PASS_OVER_MS = 10 };
 /*  A retry is worth a warning once a job failed this often. */
 enum { STUBBORN_ATTEMPTS = 4 };
 
+/*  Who asks to be opened, and has more requests here than this, is one who came
+    back and does not know of them: with as many more as it may send there would be
+    no room. It is opened when they are answered. */
+enum { FORGOTTEN_MAX = REQUESTS_SPARE / 4 };
+
 /*  What was asked for in the message at hand. */
 struct call {
     struct client *client;
@@ -193,9 +198,21 @@ static void accept (const struct call *call, const struct http_answer *answer)
         put_log (call->effects, LOG_WARN, (struct about){ 0 },
                  "%s: unexpected answer to the probe, HTTP %u: is the prefix right?",
                  service_name (client->rules->service), (unsigned) answer->status);
-    for (uint32_t i = 0; i < client->peers_count; i++)
-        put_plain (call->effects, client->peers[i], MESSAGE_OPENED);
-    client->peers_count = 0;
+}
+
+/*  Tells those who wait that requests may come. */
+static void open_peers (const struct call *call)
+{
+    struct client *client = call->client;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < client->peers_count && client->accepted; i++) {
+        if (requests_of (&client->requests, client->peers[i]) <= FORGOTTEN_MAX)
+            put_plain (call->effects, client->peers[i], MESSAGE_OPENED);
+        else
+            client->peers[kept++] = client->peers[i];
+    }
+    if (client->accepted)
+        client->peers_count = kept;
 }
 
 static void on_question_answer (const struct call *call, const struct http_answer *answer)
@@ -489,6 +506,7 @@ static void on_turn (const struct call *call)
         client->question_wanted = !client->probing;
     }
     wake (call);
+    open_peers (call);
     send_question (call);
     send_jobs (call);
     set_due (call);
@@ -518,10 +536,6 @@ static bool same_peer (struct address a, struct address b)
 static void on_open (const struct call *call, struct address peer)
 {
     struct client *client = call->client;
-    if (client->accepted) {
-        put_plain (call->effects, peer, MESSAGE_OPENED);
-        return;
-    }
     for (uint32_t i = 0; i < client->peers_count; i++)
         if (same_peer (client->peers[i], peer))
             return;

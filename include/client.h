@@ -23,7 +23,8 @@
         until one succeeds.
 
     The same question, asked at START as the probe, has to be accepted before
-    anybody is told OPENED.
+    anybody is told OPENED. Who comes back while what it asked in an earlier life is
+    still held is told so when that is mostly answered.
 
     Messages in:   START, OPEN, TURN, TIMER, HTTP_ANSWER, DRAIN
     Messages out:  OPENED, HTTP_REQUEST, SET_TIMER, HEALTH, MEASURE, LOG, DRAINED

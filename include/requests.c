@@ -94,6 +94,16 @@ void requests_drop (struct requests *requests, uint32_t slot)
     requests->count--;
 }
 
+uint32_t requests_of (const struct requests *requests, struct address from)
+{
+    uint32_t count = 0;
+    for (uint32_t slot = 0; slot < requests->touched; slot++) {
+        const struct pending *pending = &requests->slots[slot];
+        count += pending->members > 0 && pending->from.role == from.role && pending->from.peer == from.peer;
+    }
+    return count;
+}
+
 /*  ---- jobs --------------------------------------------------------------- */
 
 /*  A job as it was before it was tried. */

@@ -75,6 +75,9 @@ uint32_t requests_keep (struct requests *requests, const struct message *message
 /*  Gives the slot of an answered request back; it is in no list and no job. */
 void requests_drop (struct requests *requests, uint32_t slot);
 
+/*  How many requests of a sender are held; looks at every slot. */
+uint32_t requests_of (const struct requests *requests, struct address from);
+
 /*  The request in a slot that is or was in use. */
 struct pending *requests_at (const struct requests *requests, uint32_t slot);
 
