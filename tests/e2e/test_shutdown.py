@@ -69,6 +69,9 @@ class Shutdown(harness.Case):
         self.assertGreater(took, 0.8)
         self.assertLess(took, 3)
         self.assertEqual(0, self.acked())
+        late = [line["msg"].split()[0] for line in worker.log_lines()
+                if "did not finish within DRAIN_SECONDS" in line["msg"]]
+        self.assertEqual(["currency-client", "decision", "ingest"], sorted(late))
         rule.remove()
 
     def test_a_second_signal_stops_at_once(self):
