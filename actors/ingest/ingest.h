@@ -7,7 +7,8 @@
     `after`), so three kinds of poll are kept apart:
     -   main, under our client id: its `after` is the position up to which
         everything is settled. It acknowledges, and when nothing is in flight it
-        is the long poll that waits for new events.
+        is the long poll that waits for new events. Before there is credit it asks
+        once for the state of the service, and takes nothing.
     -   ahead, under "<client id>.ahead": reads on behind events that are not
         settled yet. Its `after` acknowledges nothing of ours.
     -   gap, under the same id: an event id was skipped. Ids can become visible

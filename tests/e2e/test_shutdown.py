@@ -75,6 +75,9 @@ class Shutdown(harness.Case):
         self.assertGreater(took, 0.8)
         self.assertLess(took, 2 + self.stages)  # each stage may use up its grace
         self.assertEqual(0, self.acked())
+        late = [line["msg"].split()[0] for line in worker.log_lines()
+                if "did not finish within DRAIN_SECONDS" in line["msg"]]
+        self.assertEqual(["currency-client", "decision", "ingest"], sorted(late))
         rule.remove()
 
     @harness.one_process("a second signal is to one")

@@ -180,7 +180,9 @@ class Services(harness.Case):
         for service in self.world.services:
             service.stop()
         worker = self.worker()
-        # Events comes last: there is no use in events that cannot be served.
+        for service in self.world.services:
+            wait_until(lambda: self.state(worker, service) == "down", 10,
+                       "/ready names %s while the others are down, too" % service.name)
         for service in (self.usermeta, self.currency, self.events):
             wait_until(lambda: self.state(worker, service) == "down", 10,
                        "/ready says that %s is down" % service.name)

@@ -267,10 +267,9 @@ static void test_nothing_is_taken_before_there_is_credit (void **state)
     no_poll ();
     harness_run (&h, 10000);
     give_credit (0);
-    /*  It may look whether the service is there, and leaves what it sees. */
-    uint64_t probe = find_poll (true, NO_AFTER, 1);
-    if (probe)
-        answer_range (probe, 1, 1);
+    /*  It looks whether the service is there, and leaves what it sees. */
+    answer_range (own (NO_AFTER, 1), 1, 1);
+    assert_int_equal (told_state (), SERVICE_UP);
     harness_run (&h, 10000);
     no_poll ();
     handed_nothing ();
@@ -1158,6 +1157,24 @@ static void test_a_poll_that_went_out_and_failed_does_not_mean_that_it_works (vo
     assert_int_equal (told_state (), SERVICE_DOWN);
     harness_run (&h, 30);
     assert_int_equal (told_state (), SERVICE_UNKNOWN);
+}
+
+static void test_a_service_that_hung_works_when_it_answers (void **state)
+{
+    (void) state;
+    uint64_t request = own (NO_AFTER, 100);
+    sent (request);
+    harness_run (&h, 30);
+    assert_int_equal (told_state (), SERVICE_UP);
+    answer_outcome (request, HTTP_TIMEOUT);
+    assert_int_equal (told_state (), SERVICE_DOWN);
+    harness_run (&h, 1000);
+    request = own (NO_AFTER, 100);
+    sent (request);
+    harness_run (&h, 1000);
+    assert_int_equal (told_state (), SERVICE_UNKNOWN); /* nothing is told: it stays down */
+    answer_json (request, "[]");
+    assert_int_equal (told_state (), SERVICE_UP);
 }
 
 static void test_late_answers_of_other_polls_are_ignored (void **state)
@@ -2327,6 +2344,7 @@ static const struct CMUnitTest tests[] = {
                                      end),
     cmocka_unit_test_setup_teardown (test_a_secret_rejected_later_is_a_failure_that_passes, begin, end),
     cmocka_unit_test_setup_teardown (test_a_poll_that_is_held_means_that_the_service_works, begin, end),
+    cmocka_unit_test_setup_teardown (test_a_service_that_hung_works_when_it_answers, begin, end),
     cmocka_unit_test_setup_teardown (test_a_poll_that_went_out_and_failed_does_not_mean_that_it_works, begin,
                                      end),
     cmocka_unit_test_setup_teardown (test_late_answers_of_other_polls_are_ignored, begin, end),
