@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@
 #include "proto/text.h"
 
 enum {
+    NICENESS = 19,        /* who looks yields to who works, on the same host */
     WAIT_MS = 100,        /* between two looks at the clock and at signals */
     STREAMS_MAX = 4096,   /* process, actor and message, each counted by itself */
     RECORD_HEAD_SIZE = 16 /* of a recording */
@@ -341,6 +343,8 @@ static int attach (struct looking *looking)
     struct tap_reader *reader = NULL;
     void *context = bus_context_new ();
     bool good = context != NULL;
+    if (setpriority (PRIO_PROCESS, 0, NICENESS) != 0)
+        fprintf (stderr, "guerdon tap: priority: %s\n", strerror (errno));
     if (good && needs_keys (wishes)) {
         curve = curve_open (context, getenv ("CURVE_DIR"), PARTY_BIT (PARTY_TAP), reason, sizeof reason);
         good = curve != NULL;
