@@ -282,7 +282,7 @@ int command_top (int argc, char **argv)
     const struct command_option options[] = {
         { "once", NULL, "look for half a second, print, and end", NULL, &wishes.once },
         { "interval", "S", "seconds between two looks, 0.1 to 3600: 2 unless given", &wishes.interval, NULL },
-        { "format", "F", "text for people, json for scripts: an object a line", &wishes.format, NULL },
+        { "format", "text|json", "tables for people, or JSON lines for scripts", &wishes.format, NULL },
         { "sort", "KEY", "what the tables are sorted by", &wishes.sort, NULL },
     };
     const struct command_syntax syntax = { .name = "top",
