@@ -94,8 +94,13 @@ class Looking(TapCase):
         worker = self.worker().wait_ready()
         self.until_shown([tap])
         self.login(*("player%d" % number for number in range(50)))
-        wait_until(lambda: sum(v["type"] == "settled" and v["outcome"] == "success" for v in tap.values()) >= 50,
-                   10, "50 rewards are settled on the tap")
+
+        def all_settled():
+            values = tap.values()
+            settled = {v["trace"] for v in values if v["type"] == "settled"}
+            return sum(v["trace"] in settled for v in values
+                       if v["type"] == "event" and v["data"]["userId"].startswith("player")) == 50
+        wait_until(all_settled, 10, "50 events are settled on the tap")
         values = tap.values()
         self.assertEqual([v["time"] for v in values], sorted(v["time"] for v in values))
         events = [v for v in values if v["type"] == "event" and v["data"]["userId"].startswith("player")]
