@@ -191,6 +191,7 @@ static void do_what (enum what what, struct moment now, const struct effects *ef
         for (unsigned i = 0; i < FLOOD; i++)
             put_plain (effects, peer_address, MESSAGE_OPENED);
         put_http (effects, 1);
+        put_plain (effects, TO_SHELL, MESSAGE_DRAINED);
         break;
     case DO_LAST_WORD_AND_DRAINED:
         put_settled (effects, peer_address, 1);
@@ -1030,8 +1031,26 @@ static void test_a_full_hop_holds_the_turn_and_nothing_is_lost (void **state)
     pumped.held = false;
     PUMP_UNTIL (pumped.plain == FLOOD);
     PUMP_UNTIL (noted (&notes.handed[MESSAGE_CREDIT]) == 2 && noted (&notes.requests) == 1);
-    PUMP_UNTIL (noted (&notes.drained) == 1);
+    PUMP_UNTIL (noted (&notes.drained) == 2); /* by itself, and because it was asked to */
     assert_int_equal (pumped.plain, FLOOD);
+}
+
+static void test_who_comes_back_while_a_turn_is_held_is_told_with_a_turn (void **state)
+{
+    (void) state;
+    start_remote ();
+    pumped.held = true;
+    tell (DO_FLOOD);
+    PUMP_UNTIL (noted (&notes.handed[MESSAGE_CREDIT]) == 1);
+    unsigned turns = noted (&notes.peer_turns);
+    unsigned commits = noted (&notes.commits);
+    bus_destroy (&fixture.stats);
+    fixture.stats = open_bus (ROLE_STATS, stats_endpoint, ROLE_SHELL, NULL);
+    PUMP_UNTIL (noted (&notes.peers[PEER_RESTARTED]) == 1 && noted (&notes.peer_turns) > turns);
+    PUMP_UNTIL (noted (&notes.commits) > commits); /* what it asks for then waits for the disk, too */
+    assert_int_equal (noted (&notes.requests), 0);
+    pumped.held = false;
+    PUMP_UNTIL (pumped.plain == FLOOD && noted (&notes.requests) == 1);
 }
 
 static void test_a_held_turn_is_not_waited_for_in_a_hot_loop (void **state)
@@ -1147,6 +1166,8 @@ int main (void)
                                          begin_remote, end_remote),
         cmocka_unit_test_setup_teardown (test_a_full_hop_holds_the_turn_and_nothing_is_lost, begin_remote,
                                          end_remote),
+        cmocka_unit_test_setup_teardown (test_who_comes_back_while_a_turn_is_held_is_told_with_a_turn,
+                                         begin_remote, end_remote),
         cmocka_unit_test_setup_teardown (test_a_held_turn_is_not_waited_for_in_a_hot_loop, begin_remote,
                                          end_remote),
         cmocka_unit_test_setup_teardown (test_a_turn_held_for_one_who_is_gone_ends_when_it_comes_back,
