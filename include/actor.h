@@ -15,6 +15,8 @@
         other message it put since the last TURN leaves the process.
     -   Messages put for one peer with one id are joined in a batch, in order.
         Across ids and peers no order is kept.
+    -   When a PEER says that somebody came back without its memory, whatever was
+        put for it before is forgotten, and not delivered to the new one.
     -   An HTTP_REQUEST gets exactly one HTTP_ANSWER unless it is cancelled.
 
     Overload: a core holds a number of things that is fixed when it is made.

@@ -80,6 +80,41 @@ static void test_ready_when_every_service_that_is_expected_is_up (void **state)
                  "\"virtualcurrency\":{\"state\":\"up\"}}}\n");
 }
 
+static const struct address shard = { ROLE_DECISION, 1 };
+
+static void test_ready_when_every_peer_that_is_needed_is_up (void **state)
+{
+    (void) state;
+    monitor_expect_peer (monitor, ROLE_INGEST, shard);
+    assert_false (monitor_ready (monitor));
+    check_ready ("{\"ready\":false,\"draining\":false,\"services\":{},\"peers\":[{\"of\":\"ingest\","
+                 "\"peer\":\"decision/1\",\"state\":\"lost\"}]}\n");
+    monitor_peer (monitor, ROLE_INGEST, shard, PEER_RESTARTED, NO_TEXT);
+    assert_true (monitor_ready (monitor));
+    monitor_peer (monitor, ROLE_INGEST, shard, PEER_LOST, TEXT_LITERAL ("speaks \"2\""));
+    assert_false (monitor_ready (monitor));
+    check_ready ("{\"ready\":false,\"draining\":false,\"services\":{},\"peers\":[{\"of\":\"ingest\","
+                 "\"peer\":\"decision/1\",\"state\":\"lost\",\"reason\":\"speaks \\\"2\\\"\"}]}\n");
+    monitor_peer (monitor, ROLE_INGEST, shard, PEER_UP, NO_TEXT);
+    assert_true (monitor_ready (monitor));
+    check_ready ("{\"ready\":true,\"draining\":false,\"services\":{},\"peers\":[{\"of\":\"ingest\","
+                 "\"peer\":\"decision/1\",\"state\":\"up\"}]}\n");
+}
+
+static void test_callers_that_come_and_go_make_nobody_unready (void **state)
+{
+    (void) state;
+    monitor_expect_peer (monitor, ROLE_INGEST, shard);
+    monitor_peer (monitor, ROLE_INGEST, shard, PEER_UP, NO_TEXT);
+    for (uint16_t i = 0; i < 2 * MONITOR_PEERS_MAX; i++) { /* more than are shown */
+        monitor_peer (monitor, ROLE_STATS, (struct address){ ROLE_INGEST, i }, PEER_UP, NO_TEXT);
+        monitor_peer (monitor, ROLE_STATS, (struct address){ ROLE_INGEST, i }, PEER_LOST, NO_TEXT);
+    }
+    assert_true (monitor_ready (monitor));
+    monitor_peer (monitor, ROLE_INGEST, shard, PEER_LOST, NO_TEXT);
+    assert_false (monitor_ready (monitor));
+}
+
 static void test_not_ready_any_more_once_it_drains (void **state)
 {
     (void) state;
@@ -276,6 +311,8 @@ int main (void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown (test_ready_when_every_service_that_is_expected_is_up, begin, end),
+        cmocka_unit_test_setup_teardown (test_ready_when_every_peer_that_is_needed_is_up, begin, end),
+        cmocka_unit_test_setup_teardown (test_callers_that_come_and_go_make_nobody_unready, begin, end),
         cmocka_unit_test_setup_teardown (test_not_ready_any_more_once_it_drains, begin, end),
         cmocka_unit_test_setup_teardown (test_a_reason_of_any_bytes_leaves_the_page_json, begin, end),
         cmocka_unit_test_setup_teardown (test_numbers_stand_in_the_metrics, begin, end),
