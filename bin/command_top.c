@@ -249,8 +249,10 @@ static int run (struct top *top, const struct wishes *wishes)
     if (in_place && !write_out (cursor_off, sizeof cursor_off - 1))
         return EXIT_FAILED;
     look (top);
-    poll (NULL, 0, FIRST_INTERVAL_MS);
-    look (top);
+    if (reached (top) || !wishes->once) { /* else there is nothing to compare */
+        poll (NULL, 0, FIRST_INTERVAL_MS);
+        look (top);
+    }
     bool good = show (top, wishes, in_place);
     while (good && !wishes->once) {
         poll (NULL, 0, (int) wishes->interval_ms);
