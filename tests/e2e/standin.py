@@ -14,6 +14,7 @@ import errno
 import itertools
 import json
 import os
+import random
 import re
 import socket
 import struct
@@ -27,14 +28,41 @@ POSITION_MAX = 2 ** 53 - 1
 JS_SPACE = ("\t\n\x0b\x0c\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
             "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff")
 HEAD_SIZE_MAX = 1 << 20
+PORT_FIRST, PORTS_A_BLOCK, PORT_BLOCKS = 12000, 200, 100
 WAIT = object()  # the answer comes later
 
 
+def claimed_ports():
+    """Ports that no other test program gives away meanwhile, one after another,
+    for ever. They are outside of the range that the system gives to outgoing
+    connections, so that a service can come back on its port. The claim is a
+    socket with a name that only one can have, and ends with this program."""
+    claim = socket.socket(socket.AF_UNIX)
+    blocks = list(range(PORT_BLOCKS))
+    random.shuffle(blocks)
+    for block in blocks:
+        try:
+            claim.bind("\0guerdon-test-ports-%d" % block)
+            break
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    else:
+        raise RuntimeError("no free ports")
+    first = PORT_FIRST + block * PORTS_A_BLOCK
+    while True:
+        yield from range(first, first + PORTS_A_BLOCK)
+
+
+ports = claimed_ports()
+ports_lock = threading.Lock()
+
+
 def listening_socket(address="127.0.0.1"):
-    """A listener outside of the range of ports that the system gives to
-    outgoing connections, so that a service can come back on its port."""
-    for _ in range(1000):
-        port = 12000 + int.from_bytes(os.urandom(2), "big") % 20000
+    """A listener on a port of ours that nobody has."""
+    for _ in range(PORTS_A_BLOCK):
+        with ports_lock:
+            port = next(ports)
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
