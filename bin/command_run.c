@@ -181,6 +181,17 @@ static bool tap_is_tcp (const struct config *config)
     return config->tap_endpoint && strncmp (config->tap_endpoint, "tcp:", 4) == 0;
 }
 
+/*  Whether the keys of a tcp tap are there and good, when there is a directory
+    of keys. */
+static bool has_tap_keys (const struct config *config, char *reason, size_t reason_size)
+{
+    struct keyring keyring;
+    bool good = !config->curve_dir || !tap_is_tcp (config) ||
+                keyring_load (&keyring, config->curve_dir, PARTY_BIT (PARTY_MIRROR), reason, reason_size);
+    keyring_wipe (&keyring);
+    return good;
+}
+
 /*  Opens the tap. One that was asked for and cannot be had is an error; without
     the default one the process runs as well. */
 static int open_tap (struct process *self)
@@ -189,12 +200,17 @@ static int open_tap (struct process *self)
     char name[300];
     char host[256] = "";
     const char *endpoint = self->config.tap_endpoint;
+    if (!has_tap_keys (&self->config, reason, sizeof reason)) {
+        fail ("CURVE_DIR", reason);
+        return EXIT_CONFIG;
+    }
     gethostname (host, sizeof host - 1);
     snprintf (name, sizeof name, "%s:%ld", host, (long) getpid ());
     if (endpoint && strncmp (endpoint, "ipc://", 6) == 0 && !make_directory_of (endpoint + 6))
         snprintf (reason, sizeof reason, "%s: %s", endpoint, strerror (errno));
     else if (endpoint)
-        self->tap = tap_open (self->context, endpoint, name, self->curve, reason, sizeof reason);
+        self->tap = tap_open (self->context, endpoint, name, self->config.curve_dir, self->monitor, reason,
+                              sizeof reason);
     if (self->tap)
         log_say (self_name, LOG_INFO, "tap at %s", endpoint);
     else if (self->config.tap_given)
@@ -213,8 +229,6 @@ static int open_bus (struct process *self)
     self->context = bus_context_new ();
     if (!self->context)
         return fail ("the bus", strerror (errno));
-    if (tap_is_tcp (&self->config))
-        roles |= PARTY_BIT (PARTY_MIRROR);
     if (!self->config.curve_dir || !roles)
         return EXIT_OK;
     self->curve = curve_open (self->context, self->config.curve_dir, roles, reason, sizeof reason);

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +54,8 @@ struct taken {
 };
 
 struct tap {
-    void *context;
+    void *context;    /* of the actors */
+    void *publishing; /* a context of its own, whose threads yield to all others */
     char *process;
     char *file; /* of an ipc endpoint, closed to others; NULL for none */
     struct curve *curve;
@@ -323,6 +325,8 @@ static void take_subscriptions (struct tap *tap)
 static void *run (void *argument)
 {
     struct tap *tap = argument;
+    const struct sched_param none = { 0 };
+    pthread_setschedparam (pthread_self (), SCHED_IDLE, &none);
     zmq_pollitem_t items[2] = { { .socket = tap->publisher, .events = ZMQ_POLLIN },
                                 { .socket = tap->incoming, .events = ZMQ_POLLIN } };
     bool go_on = true;
@@ -341,7 +345,7 @@ static void *run (void *argument)
 static bool open_publisher (struct tap *tap, const char *endpoint)
 {
     int64_t size_max = 1024; /* a subscription; nobody says more to a tap */
-    tap->publisher = zmq_socket (tap->context, ZMQ_XPUB);
+    tap->publisher = zmq_socket (tap->publishing, ZMQ_XPUB);
     if (!tap->publisher || !set_int (tap->publisher, ZMQ_SNDHWM, UNREAD_MAX) ||
         !set_int (tap->publisher, ZMQ_LINGER, 0) || !set_int (tap->publisher, ZMQ_HANDSHAKE_IVL, 2000) ||
         !set_int (tap->publisher, ZMQ_HEARTBEAT_IVL, 5000) || !set_int (tap->publisher, ZMQ_IPV6, 1) ||
@@ -373,22 +377,50 @@ static bool start (struct tap *tap)
     return tap->running;
 }
 
-struct tap *tap_open (void *context, const char *endpoint, const char *process, struct curve *curve,
-                      char *reason, size_t reason_size)
+/*  Opens the context that publishes. Its threads run when nobody else wants to:
+    what they cannot do in time is lost to those who look. */
+static bool open_publishing (struct tap *tap)
+{
+    tap->publishing = zmq_ctx_new ();
+    return tap->publishing && zmq_ctx_set (tap->publishing, ZMQ_THREAD_SCHED_POLICY, SCHED_IDLE) == 0;
+}
+
+/*  Keys for a tcp endpoint; with a reason of their own. */
+static bool open_keys (struct tap *tap, const char *endpoint, const char *curve_dir, struct monitor *monitor,
+                       char *reason, size_t reason_size)
+{
+    tap->keys = curve_dir && strncmp (endpoint, "tcp:", 4) == 0;
+    if (!tap->keys)
+        return true;
+    tap->curve = curve_open (tap->publishing, curve_dir, PARTY_BIT (PARTY_MIRROR), reason, reason_size);
+    if (tap->curve && monitor)
+        curve_report (tap->curve, monitor);
+    return tap->curve != NULL;
+}
+
+static bool open_all (struct tap *tap, const char *endpoint, const char *process)
+{
+    tap->process = strdup (process);
+    if (strncmp (endpoint, "ipc://", 6) == 0 && endpoint[6] != '@')
+        tap->file = strdup (endpoint + 6);
+    return tap->process && open_publisher (tap, endpoint) && open_incoming (tap) && start (tap);
+}
+
+struct tap *tap_open (void *context, const char *endpoint, const char *process, const char *curve_dir,
+                      struct monitor *monitor, char *reason, size_t reason_size)
 {
     struct tap *tap = calloc (1, sizeof *tap);
-    bool good = tap != NULL;
     errno = ENOMEM;
+    bool good = tap != NULL;
     if (good) {
         tap->context = context;
-        tap->curve = curve;
-        tap->keys = curve && strncmp (endpoint, "tcp:", 4) == 0;
-        tap->process = strdup (process);
-        if (strncmp (endpoint, "ipc://", 6) == 0 && endpoint[6] != '@')
-            tap->file = strdup (endpoint + 6);
-        good = tap->process && open_publisher (tap, endpoint) && open_incoming (tap) && start (tap);
+        good = open_publishing (tap);
     }
-    if (!good) {
+    if (good && !open_keys (tap, endpoint, curve_dir, monitor, reason, reason_size)) {
+        tap_close (&tap);
+        return NULL;
+    }
+    if (!good || !open_all (tap, endpoint, process)) {
         snprintf (reason, reason_size, "%s: %s", endpoint, zmq_strerror (errno));
         tap_close (&tap);
     }
@@ -417,6 +449,9 @@ void tap_close (struct tap **self)
         zmq_close (tap->publisher);
     if (tap->incoming)
         zmq_close (tap->incoming);
+    curve_close (&tap->curve);
+    while (tap->publishing && zmq_ctx_term (tap->publishing) != 0 && errno == EINTR)
+        continue;
     free (tap->file);
     free (tap->process);
     free (tap);

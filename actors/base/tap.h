@@ -29,14 +29,18 @@
 #include "proto/message.h"
 
 struct curve;
+struct monitor;
 struct tap;
 struct tap_mirror;
 
 /*  Binds the endpoint (an ipc file is made 0600, and replaces one that a dead
     process left) and starts the thread. `process` names this process in what it
-    shows. Curve may be NULL. NULL with a reason that names the endpoint. */
-struct tap *tap_open (void *context, const char *endpoint, const char *process, struct curve *curve,
-                      char *reason, size_t reason_size);
+    shows. A tcp endpoint is encrypted with the keys in curve_dir, NULL for none;
+    who is refused there is counted in the monitor, which may be NULL. What
+    publishes runs only while a processor has nothing else to do: looking takes
+    nothing from the flow. NULL with a reason that names the endpoint. */
+struct tap *tap_open (void *context, const char *endpoint, const char *process, const char *curve_dir,
+                      struct monitor *monitor, char *reason, size_t reason_size);
 
 /*  Every mirror must be gone before; the context is ended after. */
 void tap_close (struct tap **tap);

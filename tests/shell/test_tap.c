@@ -41,7 +41,7 @@ static uint64_t now_ms (void)
 static struct tap *open_tap (void)
 {
     char reason[256] = "";
-    struct tap *opened = tap_open (context, endpoint, "host:1", NULL, reason, sizeof reason);
+    struct tap *opened = tap_open (context, endpoint, "host:1", NULL, NULL, reason, sizeof reason);
     if (!opened)
         fail_msg ("%s", reason);
     return opened;
@@ -259,7 +259,7 @@ static void test_an_endpoint_that_cannot_be (void **state)
 {
     (void) state;
     char reason[256] = "";
-    assert_null (tap_open (context, "ipc:///nowhere/at/all", "host:1", NULL, reason, sizeof reason));
+    assert_null (tap_open (context, "ipc:///nowhere/at/all", "host:1", NULL, NULL, reason, sizeof reason));
     assert_non_null (strstr (reason, "ipc:///nowhere/at/all"));
     const char *endpoints[] = { "nonsense" };
     assert_null (tap_reader_new (elsewhere, endpoints, 1, NULL, reason, sizeof reason));
