@@ -24,6 +24,9 @@ enum {
     NICENESS = 19,        /* who looks yields to who works, on the same host */
     WAIT_MS = 100,        /* between two looks at the clock and at signals */
     STREAMS_MAX = 4096,   /* process, actor and message, each counted by itself */
+    TWINS_MAX = 8192,     /* values whose other end may still show them */
+    TRACES_MAX = 8192,    /* of the player that is looked for */
+    USER_ASKED_MAX = 256, /* bytes of a player's id in a topic; the rest is looked at here */
     RECORD_HEAD_SIZE = 16 /* of a recording */
 };
 
@@ -61,6 +64,13 @@ struct stream {
     uint64_t number;
 };
 
+/*  A value that one end of a hop has shown: the other end's is the same. */
+struct twin {
+    uint64_t hash; /* of both ends and the message */
+    uint32_t count;
+    bool sent; /* which end it was */
+};
+
 struct looking {
     const struct wishes *wishes;
     FILE *recording;
@@ -70,6 +80,8 @@ struct looking {
     uint64_t told_lost;
     bool gaps_count; /* without a filter by user every number is seen */
     struct stream streams[STREAMS_MAX];
+    struct twin twins[TWINS_MAX];
+    uint64_t traces[TRACES_MAX]; /* of messages about the player, each where its value says */
 };
 
 static volatile sig_atomic_t interrupted;
@@ -123,8 +135,17 @@ static void count_lost (struct looking *looking, const struct tap_record *record
         looking->lost += record->lost - before;
 }
 
+/*  Whether messages of this name say which player they are about. */
+static bool has_user (const struct message_spec *spec)
+{
+    bool found = spec->id == MESSAGE_EVENT;
+    for (size_t i = 0; i < spec->count; i++)
+        found |= spec->fields[i].type == FIELD_TEXT && strcmp (spec->fields[i].name, "user") == 0;
+    return found;
+}
+
 /*  The user a message is about, as the tap's topics have it. */
-static bool is_about (const struct message_spec *spec, const struct message *message, struct text user)
+static bool names_user (const struct message_spec *spec, const struct message *message, struct text user)
 {
     struct raw found;
     struct text text;
@@ -139,18 +160,55 @@ static bool is_about (const struct message_spec *spec, const struct message *mes
     return false;
 }
 
-static bool is_wanted (const struct wishes *wishes, const struct tap_record *record,
+/*  Whether a value was shown already, by the tap at the other end of its hop. With
+    an equal number of both, each is shown once, whichever comes first. */
+static bool is_twin (struct looking *looking, const struct tap_record *record)
+{
+    struct text message = { (const char *) record->message.data, record->message.size };
+    uint64_t hash = text_hash (message, text_hash (record->from, 1) ^ text_hash (record->to, 2) * 3);
+    bool sent = text_equal (record->direction, TEXT_LITERAL ("sent"));
+    struct twin *twin = &looking->twins[hash % TWINS_MAX];
+    if (twin->hash != hash || !twin->count) {
+        *twin = (struct twin){ hash, 1, sent };
+        return false;
+    }
+    if (twin->sent == sent) {
+        twin->count++;
+        return false;
+    }
+    twin->count--;
+    return true;
+}
+
+/*  Answers name no player, but follow a message that did, under its trace. */
+static bool is_about (struct looking *looking, const struct message_spec *spec, const struct message *message,
+                      struct text user)
+{
+    uint64_t *trace = &looking->traces[message->trace % TRACES_MAX];
+    if (!names_user (spec, message, user))
+        return !has_user (spec) && message->trace && *trace == message->trace;
+    *trace = message->trace;
+    return true;
+}
+
+static bool is_role (struct text address, const char *role)
+{
+    size_t size = strlen (role);
+    return address.size > size && memcmp (address.data, role, size) == 0 && address.data[size] == '/';
+}
+
+static bool is_wanted (struct looking *looking, const struct tap_record *record,
                        const struct message_spec *spec, const struct message *message)
 {
-    if (wishes->actor && !text_equal (actor_of (record), text_of (wishes->actor)))
+    const struct wishes *wishes = looking->wishes;
+    if (wishes->user && !is_about (looking, spec, message, text_of (wishes->user)))
+        return false;
+    if (wishes->actor && !is_role (record->from, wishes->actor) && !is_role (record->to, wishes->actor))
         return false;
     if (wishes->type && strcmp (wishes->type, spec->name) != 0)
         return false;
-    /*  With several taps both ends of a hop are there: one is enough. */
-    if (wishes->endpoint_count > 1 && message->id < (enum message_id) MESSAGE_LOCAL_MIN &&
-        !text_equal (record->direction, TEXT_LITERAL ("sent")))
-        return false;
-    return !wishes->user || is_about (spec, message, text_of (wishes->user));
+    /*  Both ends of a hop may be tapped: one is enough. A recording has just one. */
+    return wishes->replay || message->id >= (enum message_id) MESSAGE_LOCAL_MIN || !is_twin (looking, record);
 }
 
 static void record_value (struct looking *looking, struct raw body)
@@ -170,7 +228,7 @@ static void show (struct looking *looking, const struct tap_record *record)
         decode_next (&decoder, &message) != DECODE_OK)
         return;
     count_lost (looking, record, decoder.spec);
-    if (!is_wanted (wishes, record, decoder.spec, &message) || looking->seen++ % wishes->one_in != 0)
+    if (!is_wanted (looking, record, decoder.spec, &message) || looking->seen++ % wishes->one_in != 0)
         return;
     looking->shown++;
     if (looking->recording)
@@ -183,26 +241,43 @@ static void show (struct looking *looking, const struct tap_record *record)
 
 /*  ---- looking ------------------------------------------------------------ */
 
-/*  The topics that bring what is asked for and as little else as prefixes allow. */
+/*  Whether what one actor says may be for another, by who talks to whom. */
+static bool may_talk (enum role from, enum role to)
+{
+    return topology_callers (to) & 1u << from || topology_callers (from) & 1u << to;
+}
+
+/*  One topic for each message of an actor that may be asked for. */
+static bool subscribe_actor (struct tap_reader *reader, const struct wishes *wishes, const char *actor)
+{
+    bool good = true;
+    for (unsigned id = 1; good && id <= MESSAGE_ID_MAX; id++) {
+        const struct message_spec *spec = message_spec (id);
+        /*  A player's trace is followed through types that are not shown. */
+        if (!spec || (wishes->type && !wishes->user && strcmp (wishes->type, spec->name) != 0))
+            continue;
+        char topic[TAP_TOPIC_SIZE_MAX];
+        int size = snprintf (topic, sizeof topic, "%s %s %.*s", actor, spec->name, USER_ASKED_MAX,
+                             wishes->user && has_user (spec) ? wishes->user : "");
+        good = size > 0 && (size_t) size < sizeof topic &&
+               tap_reader_want (reader, (struct text){ topic, (uint32_t) size });
+    }
+    return good;
+}
+
+/*  The topics that bring what is asked for and as little else as prefixes allow:
+    a topic names the actor that shows a message, and within a process that is
+    the one that says it. */
 static bool subscribe (struct tap_reader *reader, const struct wishes *wishes)
 {
     bool good = true;
     if (!wishes->actor && !wishes->type && !wishes->user)
         return tap_reader_want (reader, NO_TEXT);
-    for (unsigned i = 0; i < topology_count; i++) {
-        const char *actor = role_name (topology[i].spec->role);
-        if (wishes->actor && strcmp (wishes->actor, actor) != 0)
-            continue;
-        for (unsigned id = 1; good && id <= MESSAGE_ID_MAX; id++) {
-            const struct message_spec *spec = message_spec (id);
-            if (!spec || (wishes->type && strcmp (wishes->type, spec->name) != 0))
-                continue;
-            char topic[TAP_TOPIC_SIZE_MAX];
-            int size = snprintf (topic, sizeof topic, "%s %s %s", actor, spec->name,
-                                 wishes->user ? wishes->user : "");
-            good = size > 0 && (size_t) size < sizeof topic &&
-                   tap_reader_want (reader, (struct text){ topic, (uint32_t) size });
-        }
+    enum role wanted = wishes->actor ? topology_role (text_of (wishes->actor)) : ROLE_SHELL;
+    for (unsigned i = 0; good && i < topology_count; i++) {
+        enum role role = topology[i].spec->role;
+        if (wanted == ROLE_SHELL || wanted == role || may_talk (role, wanted))
+            good = subscribe_actor (reader, wishes, role_name (role));
     }
     return good;
 }

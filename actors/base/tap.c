@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,10 +23,12 @@
 
 enum {
     BODY_VERSION = 1,
-    HANDED_MAX = 4096,   /* copies that wait for the tap's thread, for each actor */
-    UNREAD_MAX = 4096,   /* values that wait for each tap that looks */
-    TURN_MAX = 1024,     /* copies that are put into order at once */
-    NAME_MAX_BYTES = 48, /* "usermeta-client/65535", or a service */
+    HANDED_MAX = 4096,          /* copies that wait for the tap's thread, for each actor, … */
+    HANDED_BYTES_MAX = 8 << 20, /* … and their bytes, of all actors */
+    UNREAD_MAX = 4096,          /* values that wait for each tap that looks, … */
+    SHOWN_SIZE_MAX = 8192,      /* … and bytes of one field of them */
+    TURN_MAX = 1024,            /* copies that are put into order at once */
+    NAME_MAX_BYTES = 48,        /* "usermeta-client/65535", or a service */
     STACK_SIZE = 256 * 1024,
     SUBSCRIPTION_LOOK_MS = 1000,
     RENEW_US = 1000000, /* between two looks at changed keys */
@@ -64,7 +68,8 @@ struct tap {
     void *incoming;  /* PULL, of the thread */
     pthread_t thread;
     bool running;
-    atomic_uint lookers; /* subscriptions that stand */
+    atomic_uint lookers;   /* subscriptions that stand */
+    atomic_size_t waiting; /* bytes that were handed over and not yet shown */
     uint64_t sequences[ROLE_STATS + 1][MESSAGE_ID_MAX + 1];
     zmq_msg_t turn[TURN_MAX]; /* copies as they came */
     struct taken order[TURN_MAX];
@@ -130,23 +135,47 @@ static void name_address (char *name, struct address address)
     snprintf (name, NAME_MAX_BYTES, "%s/%u", role_name (address.role), (unsigned) address.peer);
 }
 
-/*  Hands a copy to the tap's thread, or counts it as lost. */
+/*  How many values a message carries: a batch its items, any other one. Only its
+    head is looked at. */
+static uint64_t count_values (const void *bytes, size_t size)
+{
+    struct cursor cursor = cursor_of ((struct raw){ bytes, (uint32_t) size });
+    struct value head[5]; /* array, version, id, trace, items */
+    for (size_t i = 0; i < sizeof head / sizeof *head; i++)
+        if (!cursor_next (&cursor, &head[i]))
+            return 1;
+    const struct message_spec *spec = head[2].type == VALUE_UINT ? message_spec (head[2].uint) : NULL;
+    return spec && spec->batch && head[4].type == VALUE_ARRAY ? head[4].count : 1;
+}
+
+/*  Puts a copy into the socket; false when there is no room for it. Its bytes are
+    counted once they are written: whoever looks at the count sees them whole. */
+static bool send_copy (struct tap_mirror *mirror, const struct handed *handed, const void *bytes, size_t size)
+{
+    atomic_size_t *waiting = &mirror->tap->waiting;
+    size_t whole = sizeof *handed + size;
+    zmq_msg_t message;
+    if (atomic_load_explicit (waiting, memory_order_relaxed) + whole > HANDED_BYTES_MAX ||
+        zmq_msg_init_size (&message, whole) != 0)
+        return false;
+    memcpy (zmq_msg_data (&message), handed, sizeof *handed);
+    memcpy ((char *) zmq_msg_data (&message) + sizeof *handed, bytes, size);
+    atomic_fetch_add_explicit (waiting, whole, memory_order_release);
+    if (zmq_msg_send (&message, mirror->socket, ZMQ_DONTWAIT) >= 0)
+        return true;
+    atomic_fetch_sub_explicit (waiting, whole, memory_order_relaxed);
+    zmq_msg_close (&message);
+    return false;
+}
+
+/*  Hands a copy to the tap's thread, or counts its values as lost. */
 static void hand_over (struct tap_mirror *mirror, struct handed *handed, const void *bytes, size_t size)
 {
-    zmq_msg_t message;
     handed->time_us = now_us ();
     handed->actor = mirror->self.role;
     handed->lost = mirror->lost;
-    if (zmq_msg_init_size (&message, sizeof *handed + size) != 0) {
-        mirror->lost++;
-        return;
-    }
-    memcpy (zmq_msg_data (&message), handed, sizeof *handed);
-    memcpy ((char *) zmq_msg_data (&message) + sizeof *handed, bytes, size);
-    if (zmq_msg_send (&message, mirror->socket, ZMQ_DONTWAIT) >= 0)
-        return;
-    mirror->lost++;
-    zmq_msg_close (&message);
+    if (!send_copy (mirror, handed, bytes, size))
+        mirror->lost += count_values (bytes, size);
 }
 
 void tap_sent (struct tap_mirror *mirror, struct address to, const void *bytes, size_t size)
@@ -229,10 +258,44 @@ static struct raw pack_body (struct tap *tap, const struct handed *handed, uint6
     return packer_raw (&packer);
 }
 
-static void publish (struct tap *tap, const struct handed *handed, const struct message *message)
+/*  In place of data that is too large to be shown: its user, when it has one,
+    and how many bytes were left out. */
+static struct raw stand_in (struct raw data, struct text user, uint8_t *memory, size_t capacity)
+{
+    struct packer packer;
+    packer_init (&packer, memory, capacity);
+    pack_map (&packer, user.size ? 2 : 1);
+    if (user.size) {
+        pack_literal (&packer, "userId");
+        pack_text (&packer, user);
+    }
+    pack_literal (&packer, "leftOut");
+    pack_uint (&packer, data.size);
+    return packer_raw (&packer);
+}
+
+/*  Cuts fields that would make what waits for a tap that is stopped large. */
+static void cut (struct message *message, const struct message_spec *spec, struct text user, uint8_t *memory,
+                 size_t capacity)
+{
+    for (size_t i = 0; i < spec->count; i++) {
+        void *field = (char *) message + spec->fields[i].offset;
+        struct text *text = field;
+        struct raw *raw = field;
+        if (spec->fields[i].type == FIELD_TEXT && text->size > SHOWN_SIZE_MAX)
+            text->size = SHOWN_SIZE_MAX;
+        if (spec->fields[i].type == FIELD_RAW && raw->size > SHOWN_SIZE_MAX)
+            *raw = stand_in (*raw, user, memory, capacity); /* a message has one such field at most */
+    }
+}
+
+static void publish (struct tap *tap, const struct handed *handed, struct message *message)
 {
     const struct message_spec *spec = message_spec ((uint64_t) message->id);
+    const struct text user = user_of (spec, message);
+    uint8_t left_out[USER_SIZE_MAX + 64];
     struct packer value;
+    cut (message, spec, user, left_out, sizeof left_out);
     packer_init (&value, tap->value, sizeof tap->value);
     if (encode_message (&value, message) != ENCODE_OK)
         return;
@@ -243,7 +306,7 @@ static void publish (struct tap *tap, const struct handed *handed, const struct 
     builder_literal (&topic, " ");
     builder_literal (&topic, spec->name);
     builder_literal (&topic, " ");
-    builder_add (&topic, user_of (spec, message));
+    builder_add (&topic, user);
     uint64_t sequence = ++tap->sequences[handed->actor][message->id];
     struct raw body = pack_body (tap, handed, sequence, packer_raw (&value));
     if (body.size && zmq_send (tap->publisher, memory, topic.size, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0)
@@ -287,6 +350,8 @@ static bool take_handed (struct tap *tap)
         zmq_msg_init (message);
         if (zmq_msg_recv (message, tap->incoming, ZMQ_DONTWAIT) < 0)
             break;
+        /*  Behind the queue of ZeroMQ, which tools that watch memory do not know. */
+        atomic_load_explicit (&tap->waiting, memory_order_acquire);
         if (zmq_msg_size (message) < sizeof (struct handed)) {
             go_on = zmq_msg_size (message) != STOP_SIZE;
             zmq_msg_close (message);
@@ -300,8 +365,10 @@ static bool take_handed (struct tap *tap)
     qsort (tap->order, count, sizeof *tap->order, compare_taken);
     for (unsigned i = 0; i < count; i++) {
         zmq_msg_t *message = &tap->turn[tap->order[i].index];
-        show (tap, zmq_msg_data (message), zmq_msg_size (message));
+        size_t size = zmq_msg_size (message);
+        show (tap, zmq_msg_data (message), size);
         zmq_msg_close (message);
+        atomic_fetch_sub_explicit (&tap->waiting, size, memory_order_relaxed);
     }
     return go_on;
 }
@@ -342,8 +409,28 @@ static void *run (void *argument)
 
 /*  ---- life of a tap ------------------------------------------------------ */
 
+/*  Whether a process that lives listens at this file. ZeroMQ would take it away
+    without asking. */
+static bool is_taken (const char *file)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    if (strlen (file) >= sizeof address.sun_path)
+        return false; /* told by the bind */
+    memcpy (address.sun_path, file, strlen (file));
+    int probe = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (probe < 0)
+        return false;
+    bool taken = connect (probe, (const struct sockaddr *) &address, sizeof address) == 0 || errno == EAGAIN;
+    close (probe);
+    return taken;
+}
+
 static bool open_publisher (struct tap *tap, const char *endpoint)
 {
+    if (tap->file && is_taken (tap->file)) {
+        errno = EADDRINUSE;
+        return false;
+    }
     int64_t size_max = 1024; /* a subscription; nobody says more to a tap */
     tap->publisher = zmq_socket (tap->publishing, ZMQ_XPUB);
     if (!tap->publisher || !set_int (tap->publisher, ZMQ_SNDHWM, UNREAD_MAX) ||

@@ -150,9 +150,16 @@ class Looking(TapCase):
         everything.wait('"user":"bob"', 3)
         wanted[1].wait('"user":"bob"')
         users, gives, decisions, one = (tap.values() for tap in wanted)
-        self.assertEqual({"alice"}, {v.get("user") or v["data"]["userId"] for v in users})
+        traces = {v["trace"] for v in users if v["type"] == "event"}
+        self.assertEqual({"alice"}, {v["user"] if "user" in v else v["data"]["userId"] for v in users
+                                     if "user" in v or v["type"] == "event"})
+        self.assertEqual(traces, {v["trace"] for v in users})
+        # What names no player is shown by its trace.
+        self.assertLessEqual({"meta", "given", "settled", "http_answer"}, {v["type"] for v in users})
         self.assertEqual({"give"}, {v["type"] for v in gives})
-        self.assertEqual({"decision/0"}, {v["from"] for v in decisions})
+        self.assertTrue(all("decision/0" in (v["from"], v["to"]) for v in decisions))
+        self.assertLessEqual({"event", "read_meta", "meta", "give", "given", "settled"},
+                             {v["type"] for v in decisions})
         self.assertEqual({("give", "alice")}, {(v["type"], v["user"]) for v in one})
         worker.stop()
 
@@ -351,9 +358,11 @@ class Several(TapCase):
             number += 1
             self.login("warm-up%d" % number)
         self.login("alice")
-        wait_until(lambda: any(v["type"] == "given" for v in self.of_user(tap, "alice")), 10, "it is given")
+        # Each tap tells in order; between taps there is none.
+        names = {"event", "read_meta", "meta", "write_meta", "meta_written", "give", "given", "settled"}
+        wait_until(lambda: names <= {v["type"] for v in self.of_user(tap, "alice")}, 10, "all is shown")
         types = [v["type"] for v in self.of_user(tap, "alice")]
-        for name in ("event", "read_meta", "meta", "write_meta", "meta_written", "give", "given"):
+        for name in names:
             self.assertEqual(1, types.count(name), "%s in %r" % (name, types))
         worker.stop()
 
