@@ -48,7 +48,7 @@ class Tap:
         return [json.loads(line) for line in self.lines()]
 
     def wait(self, words, count=1):
-        wait_until(lambda: self.text().count(words) >= count, 10, "the tap shows: " + words)
+        wait_until(lambda: self.text().count(words) >= count, 40, "the tap shows: " + words)
 
     def interrupt(self):
         self.process.send_signal(signal.SIGINT)
@@ -100,7 +100,7 @@ class Looking(TapCase):
             settled = {v["trace"] for v in values if v["type"] == "settled"}
             return sum(v["trace"] in settled for v in values
                        if v["type"] == "event" and v["data"]["userId"].startswith("player")) == 50
-        wait_until(all_settled, 10, "50 events are settled on the tap")
+        wait_until(all_settled, 40, "50 events are settled on the tap")
         values = tap.values()
         self.assertEqual([v["time"] for v in values], sorted(v["time"] for v in values))
         events = [v for v in values if v["type"] == "event" and v["data"]["userId"].startswith("player")]
@@ -145,7 +145,7 @@ class Looking(TapCase):
             self.usermeta.store.pop("alice:" + harness.MARKER, None)
             self.wait_acked(self.events.add_logins(["alice"])[0])
             return all(tap.lines() for tap in wanted)
-        wait_until(all_show, 10, "every tap shows alice")
+        wait_until(all_show, 40, "every tap shows alice")
         self.login("alice2", "bob")
         everything.wait('"user":"bob"', 3)
         wanted[1].wait('"user":"bob"')
@@ -176,7 +176,7 @@ class Looking(TapCase):
         before = len(sample.lines())
         self.login(*("player%d" % number for number in range(50)))
         everything.wait('"userId":"player49"')
-        wait_until(lambda: len(sample.lines()) - before == 10, 10, "one in five of 50 is shown")
+        wait_until(lambda: len(sample.lines()) - before == 10, 40, "one in five of 50 is shown")
         worker.stop()
 
     def test_it_comes_before_the_process_and_outlives_it(self):
@@ -265,10 +265,10 @@ class Lost(TapCase):
         while publisher.poll(200):
             publisher.recv()
         for sequence, lost in sequences_and_lost:
-            give = [1, ID_GIVE, 7, [[7, sequence, "alice", 10, "gold", "promo1", 1]]]
+            give = [1, ID_GIVE, 7, [[7, sequence, "alice", 40, "gold", "promo1", 1]]]
             publisher.send_multipart([b"decision give alice", msgpack.packb(
                 [1, sequence, "host:1", "sent", "decision/0", "currency-client/0", sequence, lost, give])])
-        wait_until(lambda: len(tap.lines()) == len(sequences_and_lost), 10, "all is shown: " + tap.text())
+        wait_until(lambda: len(tap.lines()) == len(sequences_and_lost), 40, "all is shown: " + tap.text())
         self.assertEqual(0, tap.interrupt())
         publisher.close(0)
         return tap.said()
@@ -319,7 +319,7 @@ class Keys(TapCase):
             file.write(stolen.replace('role = "decision"', 'role = "tap"'))
         os.chmod(path, 0o600)
         other = self.tap(self.address, CURVE_DIR=folder)
-        wait_until(lambda: self.refused(worker) >= 2, 10, "both are refused")
+        wait_until(lambda: self.refused(worker) >= 2, 40, "both are refused")
         before = len(good.lines())
         self.login("alice")
         good.wait("alice", 3)
@@ -360,7 +360,7 @@ class Several(TapCase):
         self.login("alice")
         # Each tap tells in order; between taps there is none.
         names = {"event", "read_meta", "meta", "write_meta", "meta_written", "give", "given", "settled"}
-        wait_until(lambda: names <= {v["type"] for v in self.of_user(tap, "alice")}, 10, "all is shown")
+        wait_until(lambda: names <= {v["type"] for v in self.of_user(tap, "alice")}, 40, "all is shown")
         types = [v["type"] for v in self.of_user(tap, "alice")]
         for name in names:
             self.assertEqual(1, types.count(name), "%s in %r" % (name, types))

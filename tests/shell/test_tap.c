@@ -18,7 +18,7 @@
 #include "proto/codec.h"
 #include "proto/text.h"
 
-enum { DEADLINE_MS = 10000, FLOOD = 20000 };
+enum { DEADLINE_MS = 60000, FLOOD = 20000 };
 
 static void *context;   /* of the process */
 static void *elsewhere; /* of who looks */
