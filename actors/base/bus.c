@@ -37,10 +37,10 @@ static const struct {
     { ZMQ_HEARTBEAT_IVL, 500 },
     { ZMQ_HEARTBEAT_TIMEOUT, 1500 },
     { ZMQ_HEARTBEAT_TTL, 1500 },
-    { ZMQ_CONNECT_TIMEOUT, 1000 },
+    { ZMQ_CONNECT_TIMEOUT, 500 },
     /*  ZeroMQ adds jitter of its own between these. */
     { ZMQ_RECONNECT_IVL, 50 },
-    { ZMQ_RECONNECT_IVL_MAX, 800 },
+    { ZMQ_RECONNECT_IVL_MAX, 400 },
     /*  Whoever connects and says nothing is dropped. */
     { ZMQ_HANDSHAKE_IVL, 2000 },
 };
