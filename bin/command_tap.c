@@ -144,22 +144,6 @@ static bool has_user (const struct message_spec *spec)
     return found;
 }
 
-/*  The user a message is about, as the tap's topics have it. */
-static bool names_user (const struct message_spec *spec, const struct message *message, struct text user)
-{
-    struct raw found;
-    struct text text;
-    if (message->id == MESSAGE_EVENT && raw_path (message->event.data, "userId", &found) &&
-        raw_text (found, &text))
-        return text_equal (text, user);
-    for (size_t i = 0; i < spec->count; i++) {
-        const struct field_spec *field = &spec->fields[i];
-        if (field->type == FIELD_TEXT && strcmp (field->name, "user") == 0)
-            return text_equal (*(const struct text *) ((const char *) message + field->offset), user);
-    }
-    return false;
-}
-
 /*  Whether a value was shown already, by the tap at the other end of its hop. With
     an equal number of both, each is shown once, whichever comes first. */
 static bool is_twin (struct looking *looking, const struct tap_record *record)
@@ -185,7 +169,8 @@ static bool is_about (struct looking *looking, const struct message_spec *spec, 
                       struct text user)
 {
     uint64_t *trace = &looking->traces[message->trace % TRACES_MAX];
-    if (!names_user (spec, message, user))
+    struct text named = tap_user (spec, message);
+    if (!named.size || !text_equal (named, user))
         return !has_user (spec) && message->trace && *trace == message->trace;
     *trace = message->trace;
     return true;

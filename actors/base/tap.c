@@ -227,8 +227,7 @@ void tap_http (struct tap_mirror *mirror, enum service service, const struct mes
 
 /*  ---- the tap's thread --------------------------------------------------- */
 
-/*  The user that a message is about; empty for none. */
-static struct text user_of (const struct message_spec *spec, const struct message *message)
+struct text tap_user (const struct message_spec *spec, const struct message *message)
 {
     struct raw found;
     struct text user = NO_TEXT;
@@ -292,7 +291,7 @@ static void cut (struct message *message, const struct message_spec *spec, struc
 static void publish (struct tap *tap, const struct handed *handed, struct message *message)
 {
     const struct message_spec *spec = message_spec ((uint64_t) message->id);
-    const struct text user = user_of (spec, message);
+    const struct text user = tap_user (spec, message);
     uint8_t left_out[USER_SIZE_MAX + 64];
     struct packer value;
     cut (message, spec, user, left_out, sizeof left_out);

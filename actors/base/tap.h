@@ -82,6 +82,9 @@ struct tap_record {
     struct raw body; /* all of it, as it came */
 };
 
+/*  The player that a message is about, as topics name them; empty for none. */
+struct text tap_user (const struct message_spec *spec, const struct message *message);
+
 /*  Reads a body. False when it is none. */
 bool tap_record_read (struct raw body, struct tap_record *record);
 
