@@ -18,6 +18,8 @@
     -   When a PEER says that somebody came back without its memory, whatever was
         put for it before is forgotten, and not delivered to the new one.
     -   An HTTP_REQUEST gets exactly one HTTP_ANSWER unless it is cancelled.
+    -   A RECALL is answered within the turn: its RECORDs and the RECALLED come
+        after `handle` returned and before TURN.
 
     Overload: a core holds a number of things that is fixed when it is made.
     Whoever sends to it keeps within the credit it gave, or within one request

@@ -25,6 +25,9 @@ struct settings {
     uint32_t http_timeout_ms; /* for one request to usermeta, virtualcurrency */
     uint32_t window;          /* events in flight at most, 1..WINDOW_MAX */
 
+    uint32_t find_grace_ms;    /* how long after an attempt to give it may still show up as given */
+    uint32_t find_patience_ms; /* how long to look for a reward of unknown outcome before it is parked */
+
     const char *statsd_prefix;
     bool statsd; /* false: nothing is sent */
 

@@ -74,6 +74,12 @@
 /*  Events in flight at most: the upper bound of the variable WINDOW. */
 #define WINDOW_MAX 1000000
 
+/*  The number of a grant in its journal: what SQLite takes as a row id. */
+#define GRANT_MAX INT64_MAX
+
+/*  How long to wait before a reward is looked for, in ms: an hour. */
+#define CHECK_MAX 3600000
+
 /*  Timers of one actor. */
 #define TIMERS_MAX 8
 

@@ -57,6 +57,9 @@ enum {
     VAR_POLL_TIMEOUT_SECONDS,
     VAR_HTTP_TIMEOUT_SECONDS,
     VAR_GAP_GRACE_MS,
+    VAR_FIND_GRACE_MS,
+    VAR_FIND_PATIENCE_SECONDS,
+    VAR_LEDGER_DAYS,
     VAR_LOG_LEVEL,
     VAR_LOG_FORMAT,
     VAR_SANDBOX_PORT,
@@ -183,6 +186,12 @@ static const struct variable variables[VARIABLE_COUNT] = {
                                    "a whole number of seconds from 1 to 600" },
     [VAR_GAP_GRACE_MS] = { "GAP_GRACE_MS", 0, check_number, 0, 60000, "3000", NULL,
                            "a whole number of milliseconds from 0 to 60000" },
+    [VAR_FIND_GRACE_MS] = { "FIND_GRACE_MS", 0, check_number, 0, 600000, "2000", NULL,
+                            "a whole number of milliseconds from 0 to 600000" },
+    [VAR_FIND_PATIENCE_SECONDS] = { "FIND_PATIENCE_SECONDS", 0, check_number, 1, 86400, "60", NULL,
+                                    "a whole number of seconds from 1 to 86400" },
+    [VAR_LEDGER_DAYS] = { "LEDGER_DAYS", 0, check_number, 1, 36500, "90", NULL,
+                          "a whole number of days from 1 to 36500" },
     [VAR_LOG_LEVEL] = { "LOG_LEVEL", EMPTY_ABSENT, check_level, 0, 0, "INFO", NULL,
                         "FATAL, ERROR, WARN, INFO, DEBUG or TRACE" },
     [VAR_LOG_FORMAT] = { "LOG_FORMAT", 0, check_format, 0, 0, NULL, NULL, "json or text" },
@@ -507,6 +516,9 @@ static void fill_settings (struct config *config)
     settings->events_channel = values[VAR_EVENTS_CHANNEL].text;
     settings->poll_timeout_ms = (uint32_t) number_of (config, VAR_POLL_TIMEOUT_SECONDS) * 1000;
     settings->gap_grace_ms = (uint32_t) number_of (config, VAR_GAP_GRACE_MS);
+    settings->find_grace_ms = (uint32_t) number_of (config, VAR_FIND_GRACE_MS);
+    settings->find_patience_ms = (uint32_t) number_of (config, VAR_FIND_PATIENCE_SECONDS) * 1000;
+    config->ledger_days = (uint32_t) number_of (config, VAR_LEDGER_DAYS);
     settings->http_timeout_ms = (uint32_t) number_of (config, VAR_HTTP_TIMEOUT_SECONDS) * 1000;
     settings->window = (uint32_t) number_of (config, VAR_WINDOW);
     settings->statsd_prefix = values[VAR_STATSD_PREFIX].text;

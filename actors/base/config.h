@@ -67,6 +67,7 @@ struct config {
     bool tap_given;           /* it was asked for: no tap is an error */
     uint16_t sandbox_port;    /* 0: the system chooses */
     uint32_t drain_seconds;
+    uint32_t ledger_days; /* how long the journal keeps finished records */
     enum log_level log_level;
     enum log_format log_format;
     bool sandbox;

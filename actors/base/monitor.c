@@ -15,7 +15,7 @@
 #include "proto/text.h"
 
 #define COUNTERS (COUNTER_IGNORED + 1)
-#define GAUGES (GAUGE_OLDEST + 1)
+#define GAUGES (GAUGE_CONCURRENCY + 1)
 #define OUTCOMES (HTTP_TOO_LARGE + 1)
 
 enum { STATUS_CLASSES = 6 };
@@ -51,6 +51,7 @@ struct monitor {
     pthread_mutex_t lock;
     struct peer_numbers peers[MONITOR_PEERS_MAX];
     unsigned peer_count;
+    char journal[MONITOR_ROLES][REASON_SIZE_MAX + 1]; /* why it cannot be written, under the lock */
     atomic_bool draining;
     atomic_uint_fast64_t counters[COUNTERS];
     atomic_uint_fast64_t refused[REFUSAL_COUNT];
@@ -202,8 +203,20 @@ bool monitor_ready (struct monitor *monitor)
     for (unsigned i = 0; i < monitor->peer_count; i++)
         if (monitor->peers[i].needed && monitor->peers[i].state != PEER_UP)
             ready = false;
+    for (unsigned i = 0; i < MONITOR_ROLES; i++)
+        if (monitor->journal[i][0])
+            ready = false;
     pthread_mutex_unlock (&monitor->lock);
     return ready;
+}
+
+void monitor_journal (struct monitor *monitor, enum role role, const char *trouble)
+{
+    struct builder builder;
+    pthread_mutex_lock (&monitor->lock);
+    builder_init (&builder, monitor->journal[role], sizeof monitor->journal[role]);
+    builder_printable (&builder, text_of (trouble), REASON_SIZE_MAX - 8);
+    pthread_mutex_unlock (&monitor->lock);
 }
 
 /*  ---- pages -------------------------------------------------------------- */
@@ -256,6 +269,18 @@ static void say_peers (struct page *page, const struct monitor *monitor)
     say (page, "]");
 }
 
+/*  The journal, when it cannot be written. Under the lock. */
+static void say_journals (struct page *page, const struct monitor *monitor)
+{
+    for (unsigned i = 0; i < MONITOR_ROLES; i++) {
+        if (!monitor->journal[i][0])
+            continue;
+        say (page, ",\"journal\":{\"state\":\"failing\",\"reason\":");
+        say_json_string (page, monitor->journal[i]);
+        say (page, "}");
+    }
+}
+
 size_t monitor_ready_page (struct monitor *monitor, char *text, size_t capacity)
 {
     struct page page = { text, 0, capacity };
@@ -278,6 +303,7 @@ size_t monitor_ready_page (struct monitor *monitor, char *text, size_t capacity)
     }
     say (&page, "}");
     say_peers (&page, monitor);
+    say_journals (&page, monitor);
     pthread_mutex_unlock (&monitor->lock);
     say (&page, "}\n");
     return page.size;

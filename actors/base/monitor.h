@@ -50,6 +50,10 @@ void monitor_expect_peer (struct monitor *monitor, enum role role, struct addres
 void monitor_peer (struct monitor *monitor, enum role role, struct address peer, enum peer_state state,
                    struct text reason);
 
+/*  Why the journal of an actor cannot be written; "" when it can. Until then the
+    process is not ready. */
+void monitor_journal (struct monitor *monitor, enum role role, const char *trouble);
+
 /*  Connections that were not let in. */
 void monitor_refused (struct monitor *monitor, enum refusal refusal, uint64_t amount);
 

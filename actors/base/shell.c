@@ -18,6 +18,7 @@
 #include "actors/base/log.h"
 #include "actors/base/outbox.h"
 #include "proto/codec.h"
+#include "proto/text.h"
 
 enum {
     CONNECTIONS_MAX = 16,  /* more in flight gains nothing (reference: platform) */
@@ -29,12 +30,29 @@ enum {
     COUNTS_UNDER_WAY_MAX = 64, /* messages of counts that stats has not acknowledged */
     RUBBISH_LOG_MS = 60000,    /* at most one line about rubbish a minute, */
     REFUSED_LOG_MS = 60000,    /* … and one about peers that cannot work with us */
-    STACK_SIZE = 512 * 1024
+    STACK_SIZE = 512 * 1024,
+    TEND_MS = 1000,            /* the journal is tended so often */
+    POST_SIZE_MAX = 16 * 1024, /* of one of them: a user id and a few names */
+    POSTS_MAX = 16,            /* messages of people that wait for the core */
+    RECALLS_MAX = 4,           /* questions to the journal in one turn */
+    DONE_REASON_MAX = 256
 };
 
 #define COUNTERS (COUNTER_IGNORED + 1)
 
 enum order { ORDER_NONE, ORDER_DRAIN, ORDER_STOP };
+
+/*  A message that another thread wants handed over, encoded. */
+struct post {
+    uint8_t *bytes;
+    size_t size;
+};
+
+/*  A DONE that waits until what it tells of is on disk. */
+struct done_said {
+    struct done done;
+    char reason[DONE_REASON_MAX];
+};
 
 struct shell {
     struct shell_options options;
@@ -56,6 +74,11 @@ struct shell {
     bool drained;     /* the core said so; to be told once this turn is out */
     uint64_t drained_ms;
     uint64_t retry_commit_ms;
+    uint64_t tend_ms;                    /* when the journal was tended last */
+    struct message recalls[RECALLS_MAX]; /* questions to the journal, to be answered this turn */
+    unsigned recall_count;
+    struct done_said dones[POSTS_MAX];
+    unsigned done_count;
 
     int datagram; /* socket, or -1 */
     uint64_t datagram_retry_ms;
@@ -70,6 +93,10 @@ struct shell {
     int order_fd;
     atomic_int order;
     bool drain_handed;
+
+    pthread_mutex_t posts_lock;
+    struct post posts[POSTS_MAX];
+    unsigned post_count;
 };
 
 static struct moment read_clocks (void)
@@ -105,6 +132,23 @@ static void put_record (struct shell *self, const struct message *message)
     const struct journal_port *port = &self->options.journal;
     if (port->journal)
         port->append (port->journal, message);
+}
+
+static void put_recall (struct shell *self, const struct message *message)
+{
+    assert (self->recall_count < RECALLS_MAX);
+    self->recalls[self->recall_count++] = *message;
+}
+
+/*  Kept until the turn is committed: there are no more than messages posted. */
+static void put_done (struct shell *self, const struct message *message)
+{
+    if (self->done_count == POSTS_MAX)
+        return;
+    struct done_said *said = &self->dones[self->done_count++];
+    said->done = message->done;
+    snprintf (said->reason, sizeof said->reason, "%.*s", (int) message->done.reason.size,
+              message->done.reason.size ? message->done.reason.data : "");
 }
 
 static void put_health_report (struct shell *self, const struct message *message)
@@ -152,6 +196,12 @@ static void put_local (struct shell *self, const struct message *message)
     case MESSAGE_REMEMBER:
         put_record (self, message);
         break;
+    case MESSAGE_RECALL:
+        put_recall (self, message);
+        break;
+    case MESSAGE_DONE:
+        put_done (self, message);
+        break;
     case MESSAGE_DRAINED:
         self->drained = true;
         self->drained_ms = self->now.steady_ms;
@@ -191,6 +241,37 @@ static void hand_over_plain (struct shell *self, enum message_id id)
 {
     struct message message = { .id = id };
     hand_over (self, &message);
+}
+
+static void on_record (void *context, const struct message *message)
+{
+    hand_over (context, message);
+}
+
+/*  Answers what the core asked of the journal. */
+static void hand_over_records (struct shell *self)
+{
+    const struct journal_port *port = &self->options.journal;
+    while (self->recall_count) {
+        struct message recall = self->recalls[0];
+        self->recall_count--;
+        memmove (self->recalls, self->recalls + 1, self->recall_count * sizeof *self->recalls);
+        if (port->journal) {
+            port->recall (port->journal, &recall, on_record, self);
+        } else {
+            struct message recalled = { .id = MESSAGE_RECALLED };
+            recalled.recalled.which = recall.recall.which;
+            hand_over (self, &recalled);
+        }
+    }
+}
+
+/*  The end of what the core is handed in a turn. */
+static void end_turn (struct shell *self)
+{
+    hand_over_records (self);
+    hand_over_plain (self, MESSAGE_TURN);
+    hand_over_records (self);
 }
 
 static void on_http (void *context, const struct message *message)
@@ -305,10 +386,40 @@ static void hand_over_frames (struct shell *self, bool held)
     }
 }
 
+static bool take_post (struct shell *self, struct post *post)
+{
+    pthread_mutex_lock (&self->posts_lock);
+    bool some = self->post_count > 0;
+    if (some) {
+        *post = self->posts[0];
+        self->post_count--;
+        memmove (self->posts, self->posts + 1, self->post_count * sizeof *self->posts);
+    }
+    pthread_mutex_unlock (&self->posts_lock);
+    return some;
+}
+
+/*  What people asked for; true when there was something. */
+static bool hand_over_posts (struct shell *self)
+{
+    bool some = false;
+    struct post post;
+    while (self->done_count < POSTS_MAX && take_post (self, &post)) {
+        struct decoder decoder;
+        struct message message;
+        if (decode_begin (&decoder, post.bytes, post.size, true) == DECODE_OK &&
+            decode_next (&decoder, &message) == DECODE_OK)
+            hand_over (self, &message);
+        free (post.bytes);
+        some = true;
+    }
+    return some;
+}
+
 static void hand_over_orders (struct shell *self)
 {
     uint64_t ignored;
-    if (atomic_load (&self->order) == ORDER_NONE)
+    if (!hand_over_posts (self) && atomic_load (&self->order) == ORDER_NONE)
         return;
     if (read (self->order_fd, &ignored, sizeof ignored) < 0)
         return; /* seen already */
@@ -369,13 +480,24 @@ static void send_counts (struct shell *self)
     }
 }
 
+static void say_journal (struct shell *self, bool good)
+{
+    const char *trouble = good ? "" : self->options.journal.trouble (self->options.journal.journal);
+    monitor_journal (self->options.monitor, self->options.spec->role, trouble);
+    if (good)
+        log_say (self->name, LOG_INFO, "the journal can be written again");
+    else
+        log_say (self->name, LOG_ERROR, "the journal cannot be written, so nothing goes on: %s; trying again",
+                 trouble);
+}
+
 /*  Commits; false when the disk refuses, and then nothing may go out. */
 static bool commit (struct shell *self)
 {
     const struct journal_port *port = &self->options.journal;
     bool good = !port->journal || port->commit (port->journal);
-    if (!good && !self->uncommitted)
-        log_say (self->name, LOG_ERROR, "the journal cannot be written; trying again");
+    if (good == self->uncommitted)
+        say_journal (self, good);
     self->uncommitted = !good;
     self->retry_commit_ms = good ? 0 : self->now.steady_ms + COMMIT_RETRY_MS;
     return good;
@@ -412,8 +534,30 @@ static void tell_drained (struct shell *self)
                           &(struct message){ .id = MESSAGE_DRAINED });
 }
 
+/*  What was asked for is on disk: whoever asked may know. */
+static void tell_done (struct shell *self)
+{
+    for (unsigned i = 0; i < self->done_count; i++) {
+        struct message message = { .id = MESSAGE_DONE, .done = self->dones[i].done };
+        message.done.reason = text_of (self->dones[i].reason);
+        self->options.notify (self->options.notify_context, self->options.spec->role, &message);
+    }
+    self->done_count = 0;
+}
+
+/*  Now and then, and between transactions. */
+static void tend_journal (struct shell *self)
+{
+    const struct journal_port *port = &self->options.journal;
+    if (!port->journal || self->now.steady_ms < self->tend_ms + TEND_MS)
+        return;
+    self->tend_ms = self->now.steady_ms;
+    port->tend (port->journal, self->now.wall_ms);
+}
+
 static void let_out (struct shell *self)
 {
+    tell_done (self);
     self->blocked = !outbox_flush (self->outbox, send_frame, self);
     send_counts (self);
     if (self->http && !self->blocked)
@@ -474,7 +618,7 @@ static void resume (struct shell *self)
     self->busy = false;
     hand_over_frames (self, true);
     if (self->busy)
-        hand_over_plain (self, MESSAGE_TURN);
+        end_turn (self);
     if (self->uncommitted && self->now.steady_ms < self->retry_commit_ms)
         return;
     if ((!self->uncommitted && !self->busy) || commit (self))
@@ -495,7 +639,7 @@ static void take (struct shell *self)
         report_messages (self);
         return;
     }
-    hand_over_plain (self, MESSAGE_TURN);
+    end_turn (self);
     if (commit (self))
         let_out (self);
 }
@@ -508,6 +652,8 @@ static void turn (struct shell *self)
     else
         take (self);
     bus_work (self->bus, self->now.steady_ms);
+    if (!is_held (self))
+        tend_journal (self);
     tell_drained (self);
 }
 
@@ -516,7 +662,7 @@ static void *run (void *argument)
     struct shell *self = argument;
     self->now = read_clocks ();
     hand_over_plain (self, MESSAGE_START);
-    hand_over_plain (self, MESSAGE_TURN);
+    end_turn (self);
     if (commit (self))
         let_out (self);
     bus_work (self->bus, self->now.steady_ms);
@@ -568,6 +714,7 @@ struct shell *shell_new (const struct shell_options *options, char *reason, size
     self->name = role_name (options->spec->role);
     self->datagram = -1;
     self->order_fd = -1;
+    pthread_mutex_init (&self->posts_lock, NULL);
     self->effects = (struct effects){ shell_put, self };
     if (!open_all (self, reason, reason_size)) {
         shell_destroy (&self);
@@ -602,6 +749,25 @@ static void give_order (struct shell *self, enum order order)
         return; /* the counter is full: the thread is awake anyway */
 }
 
+bool shell_post (struct shell *self, const struct message *message)
+{
+    struct packer packer;
+    uint8_t *bytes = malloc (POST_SIZE_MAX);
+    if (!bytes)
+        return false;
+    packer_init (&packer, bytes, POST_SIZE_MAX);
+    bool good = encode_message (&packer, message) == ENCODE_OK;
+    pthread_mutex_lock (&self->posts_lock);
+    good = good && self->post_count < POSTS_MAX;
+    if (good)
+        self->posts[self->post_count++] = (struct post){ bytes, packer.size };
+    pthread_mutex_unlock (&self->posts_lock);
+    if (!good)
+        free (bytes);
+    uint64_t one = 1;
+    return good && write (self->order_fd, &one, sizeof one) > 0;
+}
+
 void shell_drain (struct shell *self)
 {
     give_order (self, ORDER_DRAIN);
@@ -624,6 +790,9 @@ void shell_destroy (struct shell **shell)
         close (self->datagram);
     if (self->order_fd >= 0)
         close (self->order_fd);
+    for (unsigned i = 0; i < self->post_count; i++)
+        free (self->posts[i].bytes);
+    pthread_mutex_destroy (&self->posts_lock);
     if (self->state)
         munmap (self->state, self->state_size);
     free (self);

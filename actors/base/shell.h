@@ -13,14 +13,18 @@
 #include "actors/base/tap.h"
 #include "include/actor.h"
 
-/*  Where REMEMBER goes. `append` takes a record into the open transaction;
-    `commit` makes everything appended durable. It returns false when the disk
-    refuses, and keeps what was appended; the shell then holds the turn back,
-    takes nothing new, and tries again. Called from the actor's thread only. */
+/*  Where REMEMBER goes and RECALL is answered: the functions of journal.h, or
+    others with the same promises. Called from the actor's thread only. While
+    `commit` refuses the shell holds the turn back, takes nothing new, says so in
+    /ready, and tries again. */
 struct journal_port {
     void *journal;
-    void (*append) (void *journal, const struct message *record);
+    void (*append) (void *journal, const struct message *remember);
     bool (*commit) (void *journal);
+    const char *(*trouble) (const void *journal);
+    void (*recall) (void *journal, const struct message *recall,
+                    void (*hand) (void *context, const struct message *message), void *context);
+    void (*tend) (void *journal, uint64_t wall_ms);
 };
 
 struct shell_options {
@@ -34,7 +38,8 @@ struct shell_options {
     struct tap *tap;             /* NULL: nobody can look */
     struct monitor *monitor;
 
-    /*  Told, from the actor's thread, of every HEALTH and DRAINED of the core. */
+    /*  Told, from the actor's thread, of every HEALTH, DONE and DRAINED of the core;
+        of DONE and DRAINED only when everything before them is on disk and out. */
     void (*notify) (void *context, enum role role, const struct message *message);
     void *notify_context;
 };
@@ -47,6 +52,10 @@ struct shell *shell_new (const struct shell_options *options, char *reason, size
 
 /*  Starts the thread, with START as the core's first message. */
 bool shell_start (struct shell *shell);
+
+/*  Hands the core a message of its shell, such as RETRY, in its next turn. From any
+    thread. False when the message does not fit its limits, or too many wait. */
+bool shell_post (struct shell *shell, const struct message *message);
 
 /*  Hands the core a DRAIN. From any thread; later calls do nothing. */
 void shell_drain (struct shell *shell);

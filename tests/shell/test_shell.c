@@ -293,6 +293,27 @@ static bool journal_commit (void *journal)
     return good;
 }
 
+static const char *journal_trouble (const void *journal)
+{
+    (void) journal;
+    return "no space";
+}
+
+static void journal_recall (void *journal, const struct message *recall,
+                            void (*hand) (void *context, const struct message *message), void *context)
+{
+    (void) journal;
+    struct message recalled = { .id = MESSAGE_RECALLED };
+    recalled.recalled.which = recall->recall.which;
+    hand (context, &recalled);
+}
+
+static void journal_tend (void *journal, uint64_t wall_ms)
+{
+    (void) journal;
+    (void) wall_ms;
+}
+
 static void on_request (void *server, struct http_exchange *exchange,
                         const struct http_server_request *request)
 {
@@ -468,7 +489,7 @@ static void set_options (void)
                  .high_water_mark = WATER,
                  .incarnation = 1 },
         .target = { SERVICE_USERMETA, fixture.base, "secret" },
-        .journal = { &notes, journal_append, journal_commit },
+        .journal = { &notes, journal_append, journal_commit, journal_trouble, journal_recall, journal_tend },
         .monitor = fixture.monitor,
         .notify = on_notice,
     };

@@ -64,6 +64,8 @@ static inline struct settings harness_settings (void)
         .events_channel = "users/v1",
         .poll_timeout_ms = 60000,
         .gap_grace_ms = 2000,
+        .find_grace_ms = 2000,
+        .find_patience_ms = 60000,
         .http_timeout_ms = 10000,
         .window = 100,
         .statsd_prefix = "mailchimp.registrations.",

@@ -155,6 +155,12 @@ static struct message draw_message (const struct message_spec *spec)
 }
 
 /*  A message whose fields are all there, and short. */
+/*  A number that differs from field to field, as far as its limit allows. */
+static uint64_t small_uint (const struct field_spec *field, size_t index)
+{
+    return 1 + index <= field->max ? 1 + index : field->max;
+}
+
 static struct message small_message (const struct message_spec *spec)
 {
     struct message message = { .id = spec->id, .trace = 5 };
@@ -162,7 +168,7 @@ static struct message small_message (const struct message_spec *spec)
         const struct field_spec *field = &spec->fields[i];
         void *to = field_of (&message, field);
         if (field->type == FIELD_UINT)
-            *(uint64_t *) to = 1 + i;
+            *(uint64_t *) to = small_uint (field, i);
         else if (field->type == FIELD_INT)
             *(int64_t *) to = -300;
         else if (field->type == FIELD_CHOICE)
@@ -292,7 +298,7 @@ static void pack_head (struct packer *packer, const struct message_spec *spec, u
 static void pack_small (struct packer *packer, const struct field_spec *field, size_t index)
 {
     if (field->type == FIELD_UINT)
-        pack_uint (packer, 1 + index);
+        pack_uint (packer, small_uint (field, index));
     else if (field->type == FIELD_INT)
         pack_int (packer, -300);
     else if (field->type == FIELD_CHOICE)
@@ -456,7 +462,7 @@ static bool fill_field (struct message *message, const struct field_spec *field,
     if (field->type == FIELD_UINT)
         *(uint64_t *) to = field->max + beyond;
     else if (field->type == FIELD_CHOICE)
-        *(unsigned *) to = beyond ? 9 : (unsigned) field->choice->values[field->choice->count - 1].number;
+        *(unsigned *) to = beyond ? 99 : (unsigned) field->choice->values[field->choice->count - 1].number;
     else if (field->max + beyond > MESSAGE_SIZE_MAX / 2)
         return false; /* of local messages: too large for a frame anyway */
     else if (field->type == FIELD_TEXT)
@@ -828,7 +834,7 @@ static bool type_fits (const struct field_spec *field, unsigned type)
 {
     switch (field->type) {
     case FIELD_UINT:
-        return type == TYPE_UINT;
+        return type == TYPE_UINT && field->max >= 7;
     case FIELD_INT:
         return type == TYPE_UINT || type == TYPE_INT;
     case FIELD_CHOICE:

@@ -105,6 +105,9 @@ static const char *const names[] = { "API_SECRET",
                                      "POLL_TIMEOUT_SECONDS",
                                      "HTTP_TIMEOUT_SECONDS",
                                      "GAP_GRACE_MS",
+                                     "FIND_GRACE_MS",
+                                     "FIND_PATIENCE_SECONDS",
+                                     "LEDGER_DAYS",
                                      "LOG_FORMAT",
                                      "SANDBOX_PORT" };
 
@@ -144,6 +147,9 @@ static void test_only_what_is_required (void **state)
     assert_int_equal (config.settings.poll_timeout_ms, 65000);
     assert_int_equal (config.settings.http_timeout_ms, 5000);
     assert_int_equal (config.settings.gap_grace_ms, 3000);
+    assert_int_equal (config.settings.find_grace_ms, 2000);
+    assert_int_equal (config.settings.find_patience_ms, 60000);
+    assert_int_equal (config.ledger_days, 90);
     assert_int_equal (config.settings.window, 10000);
     assert_int_equal (config.drain_seconds, 30);
     assert_string_equal (config.host, "0.0.0.0");
@@ -411,6 +417,12 @@ static const struct sample samples[] = {
     { "HTTP_TIMEOUT_SECONDS", "5s", false },
     { "GAP_GRACE_MS", "0", true },
     { "GAP_GRACE_MS", "60001", false },
+    { "FIND_GRACE_MS", "0", true },
+    { "FIND_GRACE_MS", "600001", false },
+    { "FIND_PATIENCE_SECONDS", "1", true },
+    { "FIND_PATIENCE_SECONDS", "0", false },
+    { "LEDGER_DAYS", "36500", true },
+    { "LEDGER_DAYS", "0", false },
     { "LOG_LEVEL", "debug", true },
     { "LOG_LEVEL", "Fatal", true },
     { "LOG_LEVEL", "verbose", false },
