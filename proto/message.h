@@ -197,6 +197,7 @@ const char *service_state_name (enum service_state state);
 const char *method_name (enum method method);
 const char *http_outcome_name (enum http_outcome outcome);
 const char *body_state_name (enum body_state state);
+const char *grant_state_name (enum grant_state state);
 const char *peer_state_name (enum peer_state state);
 const char *log_level_name (enum log_level level);
 const char *gauge_name (enum gauge gauge);
