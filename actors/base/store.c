@@ -57,36 +57,55 @@ static bool failed (struct store *store)
     return false;
 }
 
-/*  WAL for readers beside the writer, and a first look at the content: a file
-    that is no database is found here. */
-static bool set_up (struct store *store, bool full)
+/*  Says why a file cannot be opened, and closes what there is of it; NULL, for
+    returning. */
+static struct store *not_opened (struct store *store, const char *path, const char *why, char *reason,
+                                 size_t reason_size)
 {
-    sqlite3_busy_timeout (store->database, BUSY_TIMEOUT_MS);
-    return store_run (store, "PRAGMA journal_mode = WAL") &&
-           store_run (store, full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL") &&
-           store_run (store, "SELECT count (*) FROM sqlite_master");
+    snprintf (reason, reason_size, "cannot open %s: %s", path, why);
+    store_close (&store);
+    return NULL;
 }
+
+static struct store *open_file (const char *path, int flags, char *reason, size_t reason_size)
+{
+    struct store *store = calloc (1, sizeof *store);
+    if (!store)
+        return not_opened (NULL, path, strerror (ENOMEM), reason, reason_size);
+    int result = sqlite3_open_v2 (path, &store->database, flags | SQLITE_OPEN_NOMUTEX, NULL);
+    if (result != SQLITE_OK)
+        return not_opened (store, path,
+                           store->database ? sqlite3_errmsg (store->database) : sqlite3_errstr (result),
+                           reason, reason_size);
+    sqlite3_busy_timeout (store->database, BUSY_TIMEOUT_MS);
+    return store;
+}
+
+/*  A first look at the content: a file that is no database is found here. */
+static const char *const first_look = "SELECT count (*) FROM sqlite_master";
 
 struct store *store_open (const char *path, bool full, char *reason, size_t reason_size)
 {
     assert (path && reason && reason_size > 0);
     int failure = create_file (path);
-    if (failure) {
-        snprintf (reason, reason_size, "cannot open %s: %s", path, strerror (failure));
-        return NULL;
-    }
-    struct store *store = calloc (1, sizeof *store);
-    if (!store) {
-        snprintf (reason, reason_size, "cannot open %s: %s", path, strerror (ENOMEM));
-        return NULL;
-    }
-    int result = sqlite3_open_v2 (path, &store->database, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
-    if (result == SQLITE_OK && set_up (store, full))
+    if (failure)
+        return not_opened (NULL, path, strerror (failure), reason, reason_size);
+    struct store *store = open_file (path, SQLITE_OPEN_READWRITE, reason, reason_size);
+    /*  WAL for readers beside the writer. */
+    if (!store || (store_run (store, "PRAGMA journal_mode = WAL") &&
+                   store_run (store, full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL") &&
+                   store_run (store, first_look)))
         return store;
-    snprintf (reason, reason_size, "cannot open %s: %s", path,
-              store->database ? sqlite3_errmsg (store->database) : sqlite3_errstr (result));
-    store_close (&store);
-    return NULL;
+    return not_opened (store, path, sqlite3_errmsg (store->database), reason, reason_size);
+}
+
+struct store *store_open_read (const char *path, char *reason, size_t reason_size)
+{
+    assert (path && reason && reason_size > 0);
+    struct store *store = open_file (path, SQLITE_OPEN_READONLY, reason, reason_size);
+    if (!store || store_run (store, first_look))
+        return store;
+    return not_opened (store, path, sqlite3_errmsg (store->database), reason, reason_size);
 }
 
 void store_close (struct store **store)

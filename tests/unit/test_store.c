@@ -237,6 +237,29 @@ static void test_file_that_is_no_database_is_refused (void **state)
 
 #define STORED(test) cmocka_unit_test_setup_teardown (test, start, stop)
 
+/*  Beside the writer, what is committed is seen; nothing is made or changed. */
+static void test_a_reader_beside_the_writer (void **state)
+{
+    (void) state;
+    char missing[128];
+    assert_true (store_run (store, "CREATE TABLE t (a INTEGER)"));
+    assert_true (store_run (store, "INSERT INTO t VALUES (1)"));
+    struct store *reader = store_open_read (path, reason, sizeof reason);
+    assert_non_null (reader);
+    assert_true (store_run (store, "INSERT INTO t VALUES (2)"));
+    struct store_query *query = store_prepare (reader, "SELECT count (*) FROM t");
+    assert_non_null (query);
+    assert_int_equal (store_step (query), STORE_ROW);
+    assert_int_equal (store_int (query, 0), 2);
+    store_reset (query);
+    assert_false (store_run (reader, "INSERT INTO t VALUES (3)"));
+    store_close (&reader);
+    snprintf (missing, sizeof missing, "%s.missing", path);
+    assert_null (store_open_read (missing, reason, sizeof reason));
+    assert_non_null (strstr (reason, missing));
+    assert_int_equal (access (missing, F_OK), -1);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -252,6 +275,7 @@ int main (void)
         STORED (test_how_it_writes),
         STORED (test_what_cannot_be_opened_is_named),
         STORED (test_file_that_is_no_database_is_refused),
+        cmocka_unit_test_setup_teardown (test_a_reader_beside_the_writer, start, stop),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
