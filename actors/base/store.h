@@ -14,11 +14,6 @@ struct store_query;
 /*  Opens or creates a database file (0600) in WAL mode; `full` asks for an
     fsync at every commit, else at checkpoints. NULL with a reason. */
 struct store *store_open (const char *path, bool full, char *reason, size_t reason_size);
-
-/*  Opens a database file that is there, for reading only, beside whoever writes
-    it: nothing is made, and no lock of this process is touched. */
-struct store *store_open_read (const char *path, char *reason, size_t reason_size);
-
 void store_close (struct store **store);
 
 /*  Opens a database file that is there, for reading only, beside whoever writes
