@@ -15,7 +15,7 @@
 #include "proto/text.h"
 
 #define COUNTERS (COUNTER_IGNORED + 1)
-#define GAUGES (GAUGE_CONCURRENCY + 1)
+#define GAUGES (GAUGE_PARKED + 1)
 #define OUTCOMES (HTTP_TOO_LARGE + 1)
 
 enum { STATUS_CLASSES = 6 };
@@ -348,6 +348,8 @@ static const struct {
     { GAUGE_CREDIT, ROLE_INGEST, "credit", "gauge", "Events that may be taken on top of those in flight." },
     { GAUGE_OLDEST, ROLE_INGEST, "oldest_seconds", "gauge",
       "Age of the oldest event that is not settled, since it was read." },
+    { GAUGE_PARKED, ROLE_DECISION, "parked_total", "counter",
+      "Rewards that were refused or became uncertain." },
     { GAUGE_BAD_PAGES, ROLE_INGEST, "bad_pages_total", "counter", "Pages that were not as they should be." },
 };
 

@@ -40,20 +40,39 @@ struct store {
 /*  ---- life cycle --------------------------------------------------------- */
 
 /*  Makes the file before SQLite does, so that it, its journal and its shared
-    memory are for the owner only from the first moment. 0 or an errno. */
+    memory are for the owner only from the first moment. One that is there is
+    not opened: closing it would end the locks that another connection of this
+    process has on it. 0 or an errno. */
 static int create_file (const char *path)
 {
-    int fd = open (path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
-    if (fd < 0)
+    struct stat status;
+    int fd = open (path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    if (fd >= 0) {
+        close (fd);
+        return 0;
+    }
+    if (errno != EEXIST || lstat (path, &status) != 0)
         return errno;
-    close (fd);
+    if (S_ISLNK (status.st_mode))
+        return ELOOP;
     return 0;
 }
 
-/*  Remembers what SQLite says; false, for returning. */
+/*  What SQLite says, and of the system what it said to SQLite. */
+static void say_failure (sqlite3 *database, char *reason, size_t reason_size)
+{
+    int kind = sqlite3_errcode (database);
+    int number = sqlite3_system_errno (database);
+    if (number && (kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN))
+        snprintf (reason, reason_size, "%s: %s", sqlite3_errmsg (database), strerror (number));
+    else
+        snprintf (reason, reason_size, "%s", sqlite3_errmsg (database));
+}
+
+/*  Remembers it; false, for returning. */
 static bool failed (struct store *store)
 {
-    snprintf (store->reason, sizeof store->reason, "%s", sqlite3_errmsg (store->database));
+    say_failure (store->database, store->reason, sizeof store->reason);
     return false;
 }
 
@@ -73,10 +92,12 @@ static struct store *open_file (const char *path, int flags, char *reason, size_
     if (!store)
         return not_opened (NULL, path, strerror (ENOMEM), reason, reason_size);
     int result = sqlite3_open_v2 (path, &store->database, flags | SQLITE_OPEN_NOMUTEX, NULL);
-    if (result != SQLITE_OK)
-        return not_opened (store, path,
-                           store->database ? sqlite3_errmsg (store->database) : sqlite3_errstr (result),
-                           reason, reason_size);
+    if (!store->database)
+        return not_opened (store, path, sqlite3_errstr (result), reason, reason_size);
+    if (result != SQLITE_OK) {
+        failed (store);
+        return not_opened (store, path, store->reason, reason, reason_size);
+    }
     sqlite3_busy_timeout (store->database, BUSY_TIMEOUT_MS);
     return store;
 }
@@ -96,7 +117,7 @@ struct store *store_open (const char *path, bool full, char *reason, size_t reas
                    store_run (store, full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL") &&
                    store_run (store, first_look)))
         return store;
-    return not_opened (store, path, sqlite3_errmsg (store->database), reason, reason_size);
+    return not_opened (store, path, store->reason, reason, reason_size);
 }
 
 struct store *store_open_read (const char *path, char *reason, size_t reason_size)
@@ -105,7 +126,7 @@ struct store *store_open_read (const char *path, char *reason, size_t reason_siz
     struct store *store = open_file (path, SQLITE_OPEN_READONLY, reason, reason_size);
     if (!store || store_run (store, first_look))
         return store;
-    return not_opened (store, path, sqlite3_errmsg (store->database), reason, reason_size);
+    return not_opened (store, path, store->reason, reason, reason_size);
 }
 
 void store_close (struct store **store)

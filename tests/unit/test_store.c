@@ -219,6 +219,11 @@ static void test_what_cannot_be_opened_is_named (void **state)
     snprintf (file, sizeof file, "%s/no/such.db", directory);
     assert_null (store_open (file, false, why, sizeof why));
     assert_non_null (strstr (why, "No such file or directory"));
+    snprintf (file, sizeof file, "%s/link", directory);
+    assert_int_equal (symlink (path, file), 0);
+    assert_null (store_open (file, false, why, sizeof why));
+    assert_non_null (strstr (why, "symbolic link"));
+    assert_int_equal (unlink (file), 0);
 }
 
 static void test_file_that_is_no_database_is_refused (void **state)

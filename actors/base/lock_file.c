@@ -1,0 +1,65 @@
+/*  lock_file.c - see lock_file.h. */
+
+#include "actors/base/lock_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/*  The number in the file; 0 when there is none. */
+static long read_holder (int fd)
+{
+    char text[32] = "";
+    ssize_t size = pread (fd, text, sizeof text - 1, 0);
+    return size > 0 ? strtol (text, NULL, 10) : 0;
+}
+
+/*  Whoever is refused can say who has it. That it cannot be said does not matter:
+    the lock holds without. */
+static void write_holder (int fd)
+{
+    char text[32];
+    int size = snprintf (text, sizeof text, "%ld\n", (long) getpid ());
+    if (ftruncate (fd, 0) != 0 || pwrite (fd, text, (size_t) size, 0) != size)
+        return;
+}
+
+static void say_holder (int fd, const char *path, char *reason, size_t reason_size)
+{
+    long holder = read_holder (fd);
+    if (holder > 0)
+        snprintf (reason, reason_size, "process %ld has the lock %s", holder, path);
+    else
+        snprintf (reason, reason_size, "another process has the lock %s", path);
+}
+
+int lock_file_take (const char *path, char *reason, size_t reason_size)
+{
+    int fd = open (path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
+    if (fd < 0) {
+        snprintf (reason, reason_size, "cannot open %s: %s", path, strerror (errno));
+        return -1;
+    }
+    if (flock (fd, LOCK_EX | LOCK_NB) == 0) {
+        write_holder (fd);
+        return fd;
+    }
+    if (errno == EWOULDBLOCK)
+        say_holder (fd, path, reason, reason_size);
+    else
+        snprintf (reason, reason_size, "cannot lock %s: %s", path, strerror (errno));
+    close (fd);
+    return -1;
+}
+
+void lock_file_release (int *lock)
+{
+    if (*lock >= 0)
+        close (*lock);
+    *lock = -1;
+}
