@@ -264,16 +264,10 @@ static void event_append (struct decision *self, int32_t player_at, const struct
 static void settle (const struct effects *effects, struct address ingest, uint64_t position, uint64_t trace,
                     enum outcome outcome)
 {
-    static const enum counter counters[] = {
-        [OUTCOME_IGNORED] = COUNTER_IGNORED,
-        [OUTCOME_SUCCESS] = COUNTER_SUCCESS,
-        [OUTCOME_FAILURE] = COUNTER_FAILURE,
-    };
     struct message settled = { .id = MESSAGE_SETTLED, .trace = trace };
     settled.settled.position = position;
     settled.settled.outcome = outcome;
     put (effects, ingest, &settled);
-    put_count (effects, counters[outcome], 1);
 }
 
 static uint64_t next_request (struct decision *self, int32_t at)

@@ -7,7 +7,7 @@
     In:   EVENT and OPEN from ingest; OPENED, META, META_WRITTEN, GIVEN from the
           clients.
     Out:  CREDIT and SETTLED to ingest; OPEN, READ_META, WRITE_META, GIVE to the
-          clients; COUNT to stats; REMEMBER.
+          clients; REMEMBER.
 
     Order: the events of one player are decided one after another; a second
     event waits until the first is settled. Players do not wait for each other.

@@ -755,8 +755,16 @@ static void on_timer (struct ingest *self, uint64_t timer, const struct effects 
     }
 }
 
+/*  The outcome is counted here, and when an event in flight is settled for the
+    first time: whatever a decision says again after it came back, an event that
+    was counted as received gets one outcome. */
 static void on_settled (struct ingest *self, const struct message *message, const struct effects *effects)
 {
+    static const enum counter counters[] = {
+        [OUTCOME_IGNORED] = COUNTER_IGNORED,
+        [OUTCOME_SUCCESS] = COUNTER_SUCCESS,
+        [OUTCOME_FAILURE] = COUNTER_FAILURE,
+    };
     struct flight_entry *entry = flight_find (&self->flight, message->settled.position);
     if (!entry || entry->settled || entry->shard != message->from.peer) {
         put_log (effects, LOG_DEBUG, (struct about){ message->trace, message->settled.position, NO_TEXT },
@@ -766,6 +774,7 @@ static void on_settled (struct ingest *self, const struct message *message, cons
     if (!entry->waiting)
         self->shards[entry->shard].under_way--;
     flight_settle (&self->flight, message->settled.position);
+    put_count (effects, counters[message->settled.outcome], 1);
 }
 
 /*  A decision beyond the process came or went. One that comes back without its

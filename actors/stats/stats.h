@@ -1,10 +1,13 @@
 /*  stats.h - counts, and tells StatsD.
 
-    In:   COUNT from ingest and decision.
+    In:   COUNT from ingest.
     Out:  DATAGRAM: "<prefix><name>:<amount>|c", one line a counter, several
           lines in a datagram.
 
     Increments are summed up for FLUSH_MS and sent together; totals are exact.
+    An ingest that comes back without its memory reads events again that it had
+    counted and that have no outcome yet: so many `events` are left out, and the
+    sum holds.
     Overload: there is nothing to overflow, counts only add up.
 */
 #ifndef GUERDON_STATS_H

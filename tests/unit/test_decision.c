@@ -133,17 +133,13 @@ static const struct message *expect_record (enum grant_state state, uint64_t pos
     return record;
 }
 
-/*  The event was settled like this, was counted so, and nothing else was. */
+/*  The event was settled like this. */
 static void expect_settled (uint64_t position, enum outcome outcome)
 {
-    static const enum counter counters[] = { COUNTER_IGNORED, COUNTER_SUCCESS, COUNTER_FAILURE };
     const struct message *settled = expect (MESSAGE_SETTLED, ROLE_INGEST);
     assert_int_equal (settled->settled.position, position);
     assert_int_equal (settled->settled.outcome, outcome);
     assert_int_equal (settled->trace, 1000 + position);
-    const struct message *count = expect (MESSAGE_COUNT, ROLE_STATS);
-    assert_int_equal (count->count.counter, counters[outcome]);
-    assert_int_equal (count->count.amount, 1);
 }
 
 static void nothing_asked (void)
@@ -156,7 +152,6 @@ static void nothing_asked (void)
 static void nothing_settled (void)
 {
     assert_int_equal (harness_count (&h, MESSAGE_SETTLED), 0);
-    assert_int_equal (harness_count (&h, MESSAGE_COUNT), 0);
 }
 
 /*  Usermeta's answer: the values given, NULL for an absent one. */
@@ -1157,7 +1152,7 @@ static struct walk {
     uint64_t position;
     unsigned in_flight;
     uint64_t settled;
-    uint64_t counts[COUNTER_IGNORED + 1];
+    uint64_t outcomes[OUTCOME_FAILURE + 1];
 } walk;
 
 static uint32_t draw (uint32_t below)
@@ -1185,7 +1180,7 @@ static void walk_asked (struct address to, enum message_id id, uint64_t request,
     walk.asked[walk.asked_count++] = (struct asked){ id, request, number, to };
 }
 
-static void walk_settled (uint64_t position)
+static void walk_settled (uint64_t position, enum outcome outcome)
 {
     unsigned user = walk.user_of[position];
     if (user < WALK_USERS) {
@@ -1193,6 +1188,7 @@ static void walk_settled (uint64_t position)
         walk.last_settled[user] = position;
         walk.in_flight--;
     }
+    walk.outcomes[outcome]++;
     walk.settled++;
 }
 
@@ -1213,9 +1209,7 @@ static void walk_effect (struct address to, const struct message *message)
     } else if (message->id == MESSAGE_REMEMBER && message->remember.state == GRANT_INTENDED) {
         walk.intended[user_number (message->remember.user)]++;
     } else if (message->id == MESSAGE_SETTLED) {
-        walk_settled (message->settled.position);
-    } else if (message->id == MESSAGE_COUNT) {
-        walk.counts[message->count.counter] += message->count.amount;
+        walk_settled (message->settled.position, message->settled.outcome);
     }
 }
 
@@ -1339,15 +1333,12 @@ static void walk_at_rest (void)
     }
     assert_int_equal (walk.in_flight, 0);
     assert_int_equal (walk.settled, walk.position);
-    assert_int_equal (walk.counts[COUNTER_SUCCESS] + walk.counts[COUNTER_FAILURE] +
-                          walk.counts[COUNTER_IGNORED],
-                      walk.position);
     unsigned rewards = 0;
     for (unsigned user = 0; user < WALK_USERS; user++) {
         assert_true (walk.rewards[user] <= 1);
         rewards += walk.rewards[user];
     }
-    assert_int_equal (walk.counts[COUNTER_SUCCESS], rewards);
+    assert_int_equal (walk.outcomes[OUTCOME_SUCCESS], rewards);
 }
 
 /*  Every place can be taken again. */

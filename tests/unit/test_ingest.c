@@ -407,6 +407,40 @@ static void test_an_acknowledgement_is_not_repeated (void **state)
     no_poll ();
 }
 
+static void settle_as (uint64_t position, enum outcome outcome)
+{
+    struct message settled = { .id = MESSAGE_SETTLED, .from = { ROLE_DECISION, 0 } };
+    settled.settled.position = position;
+    settled.settled.outcome = outcome;
+    harness_deliver (&h, &settled);
+}
+
+static void counted_outcomes (uint64_t success, uint64_t failure, uint64_t ignored)
+{
+    assert_int_equal (counted (COUNTER_SUCCESS), success);
+    assert_int_equal (counted (COUNTER_FAILURE), failure);
+    assert_int_equal (counted (COUNTER_IGNORED), ignored);
+}
+
+static void test_the_first_outcome_of_an_event_is_counted_and_no_other (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 4);
+    settle_as (2, OUTCOME_IGNORED);
+    counted_outcomes (0, 0, 1);
+    settle_as (2, OUTCOME_SUCCESS); /* settled, and held by the one below */
+    settle_as (5, OUTCOME_SUCCESS); /* never seen */
+    counted_outcomes (0, 0, 0);
+    settle_as (1, OUTCOME_FAILURE);
+    settle_as (3, OUTCOME_SUCCESS);
+    counted_outcomes (1, 1, 0);
+    settle_as (1, OUTCOME_SUCCESS); /* behind the settled position */
+    counted_outcomes (0, 0, 0);
+    settle_as (4, OUTCOME_SUCCESS);
+    counted_outcomes (1, 0, 0);
+    assert_int_equal (counted (COUNTER_EVENTS), 4);
+}
+
 static void test_an_acknowledgement_that_failed_is_made_again (void **state)
 {
     (void) state;
@@ -1880,6 +1914,7 @@ static struct model {
     unsigned unsettled;
     unsigned asked;
     uint64_t counted_events;
+    uint64_t counted_outcomes;
     bool draining;
     uint16_t shard_count;
     struct model_shard shards[WALK_SHARDS_MAX];
@@ -2043,6 +2078,8 @@ static void walk_effects (void)
             model.shards[h.effects[i].to.peer].credit_ms = h.now.steady_ms + 1 + draw (300);
         else if (message->id == MESSAGE_COUNT && message->count.counter == COUNTER_EVENTS)
             model.counted_events += message->count.amount;
+        else if (message->id == MESSAGE_COUNT)
+            model.counted_outcomes += message->count.amount;
     }
 }
 
@@ -2186,6 +2223,7 @@ static void walk_to_rest (void)
                       model.last, model.unsettled, model.stored);
     }
     assert_int_equal (model.counted_events, model.handed);
+    assert_int_equal (model.counted_outcomes, model.handed);
 }
 
 static void walk_begin (uint64_t seed)
@@ -2299,6 +2337,7 @@ static const struct CMUnitTest tests[] = {
                                      begin, end),
     cmocka_unit_test_setup_teardown (test_an_acknowledgement_in_flight_waits_its_interval, begin, end),
     cmocka_unit_test_setup_teardown (test_an_acknowledgement_is_not_repeated, begin, end),
+    cmocka_unit_test_setup_teardown (test_the_first_outcome_of_an_event_is_counted_and_no_other, begin, end),
     cmocka_unit_test_setup_teardown (test_an_acknowledgement_that_failed_is_made_again, begin, end),
     cmocka_unit_test_setup_teardown (test_a_full_page_is_read_on_at_once, begin, end),
     cmocka_unit_test_setup_teardown (test_events_that_take_long_do_not_stop_reading, begin, end),

@@ -33,11 +33,23 @@ static int end (void **state)
     return 0;
 }
 
-static void count (enum counter counter, uint64_t amount)
+static void count_of (uint16_t ingest, enum counter counter, uint64_t amount)
 {
-    struct message message = { .id = MESSAGE_COUNT, .from = { ROLE_DECISION, 0 } };
+    struct message message = { .id = MESSAGE_COUNT, .from = { ROLE_INGEST, ingest } };
     message.count.counter = counter;
     message.count.amount = amount;
+    harness_deliver (&h, &message);
+}
+
+static void count (enum counter counter, uint64_t amount)
+{
+    count_of (0, counter, amount);
+}
+
+static void peer (enum role role, uint16_t index, enum peer_state state)
+{
+    struct message message = { .id = MESSAGE_PEER, .from = { role, index } };
+    message.peer.state = state;
     harness_deliver (&h, &message);
 }
 
@@ -158,6 +170,54 @@ static void test_the_longest_prefix_and_the_greatest_counts_fit (void **state)
     end (NULL);
 }
 
+static void test_events_that_a_new_ingest_reads_again_are_counted_once (void **state)
+{
+    (void) state;
+    count (COUNTER_EVENTS, 10);
+    count (COUNTER_SUCCESS, 3);
+    count (COUNTER_IGNORED, 1);
+    peer (ROLE_INGEST, 0, PEER_RESTARTED);
+    count (COUNTER_EVENTS, 4); /* four of the six that had no outcome */
+    count (COUNTER_EVENTS, 5); /* the other two, and three new ones */
+    count (COUNTER_FAILURE, 9);
+    harness_run (&h, TICK_MS);
+    expect_datagram ("mailchimp.registrations.events:13|c\nmailchimp.registrations.success:3|c\n"
+                     "mailchimp.registrations.failure:9|c\nmailchimp.registrations.ignored:1|c");
+}
+
+static void test_an_ingest_that_restarts_in_the_middle_of_reading_again (void **state)
+{
+    (void) state;
+    count (COUNTER_EVENTS, 10);
+    peer (ROLE_INGEST, 0, PEER_RESTARTED);
+    count (COUNTER_EVENTS, 4);
+    count (COUNTER_SUCCESS, 2);
+    peer (ROLE_INGEST, 0, PEER_RESTARTED);
+    count (COUNTER_EVENTS, 8);
+    count (COUNTER_SUCCESS, 8);
+    harness_run (&h, TICK_MS);
+    expect_datagram ("mailchimp.registrations.events:10|c\nmailchimp.registrations.success:10|c");
+    count (COUNTER_EVENTS, 1);
+    harness_run (&h, TICK_MS);
+    expect_datagram ("mailchimp.registrations.events:1|c");
+}
+
+static void test_who_only_was_silent_counts_nothing_again (void **state)
+{
+    (void) state;
+    count (COUNTER_EVENTS, 10);
+    peer (ROLE_INGEST, 0, PEER_LOST);
+    peer (ROLE_INGEST, 0, PEER_UP);
+    peer (ROLE_DECISION, 0, PEER_RESTARTED);
+    peer (ROLE_INGEST, 1, PEER_RESTARTED);
+    peer (ROLE_INGEST, UINT16_MAX, PEER_RESTARTED);
+    count (COUNTER_EVENTS, 5);
+    count_of (1, COUNTER_EVENTS, 7);
+    count_of (UINT16_MAX, COUNTER_EVENTS, 1);
+    harness_run (&h, TICK_MS);
+    expect_datagram ("mailchimp.registrations.events:23|c");
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +229,11 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_the_end_does_not_wait_for_the_tick, begin, end),
         cmocka_unit_test_setup_teardown (test_a_count_behind_the_end_is_still_sent_and_drained_said_once,
                                          begin, end),
+        cmocka_unit_test_setup_teardown (test_events_that_a_new_ingest_reads_again_are_counted_once, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_an_ingest_that_restarts_in_the_middle_of_reading_again, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_who_only_was_silent_counts_nothing_again, begin, end),
         cmocka_unit_test (test_the_longest_prefix_and_the_greatest_counts_fit),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
