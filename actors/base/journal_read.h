@@ -1,0 +1,46 @@
+/*  journal_read.h - looks into the journal of a decision, page by page, and
+    settles what waits for a person while no decision has it.
+
+    Reading has a connection of its own and a transaction no longer than a page,
+    so it goes on beside the writer and never holds it up. What is written here
+    needs the lock of the journal: with it, no decision runs.
+*/
+#ifndef GUERDON_JOURNAL_READ_H
+#define GUERDON_JOURNAL_READ_H
+
+#include "proto/message.h"
+
+enum { JOURNAL_PATH_SIZE = 1200 };
+
+/*  The path of a file of a journal: "db", "lock" or "sock". False when it does not
+    fit. */
+bool journal_file (char *path, size_t capacity, const char *state_dir, uint16_t shard, const char *ending);
+
+struct journal_reader;
+
+/*  Opens the journal at this path. NULL with a reason that names it. For one
+    thread. */
+struct journal_reader *journal_reader_open (const char *path, char *reason, size_t reason_size);
+void journal_reader_close (struct journal_reader **reader);
+
+/*  Reads a page. `looked` becomes the LOOKED that answers, `listed` the frame with
+    its grants, empty when there are none; both live until the next call. A page
+    looks at a bounded number of records, also when it shows none. */
+void journal_reader_look (struct journal_reader *reader, const struct look *look, struct message *looked,
+                          struct raw *listed);
+
+/*  Why a grant in this state can neither be tried again nor dropped; NULL when it
+    can. */
+const char *journal_refusal (enum grant_state state);
+
+/*  Takes the lock of a journal that is there, without waiting: a descriptor to be
+    closed. -1 with errno, EWOULDBLOCK when another process has it. */
+int journal_lock (const char *state_dir, uint16_t shard);
+
+/*  Does what a REDO or a FORGO asks in the journal at this path, whose lock the
+    caller has. The next start goes on with what is tried again. False with a reason:
+    nothing was changed. */
+bool journal_settle (const char *path, const struct message *order, uint64_t wall_ms, char *reason,
+                     size_t reason_size);
+
+#endif
