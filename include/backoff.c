@@ -24,6 +24,5 @@ uint32_t backoff_ms (uint32_t attempts, uint64_t salt)
     /*  The attempt goes into the jitter as well, so that two waiters that come
         close once do not stay together. */
     uint64_t noise = spread (salt + (attempts * UINT64_C (0x9e3779b97f4a7c15)));
-    uint32_t half = step / 2;
-    return half + (uint32_t) (noise % (step - half + 1));
+    return BACKOFF_FLOOR_MS + (uint32_t) (noise % (step - BACKOFF_FLOOR_MS + 1));
 }

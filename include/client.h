@@ -35,21 +35,14 @@
 #define GUERDON_CLIENT_H
 
 #include "include/actor.h"
+#include "include/policy.h"
 #include "include/requests.h"
 #include "proto/text.h"
 
-/*  Bounds of a client. REQUESTS_SPARE stands on top of the window. Retry-After
-    is honoured up to RETRY_AFTER_MAX_MS. TRIAL_FAILURES in a row, of more than
-    one job, make the client go easy on the service. */
-enum {
-    HTTP_CONCURRENCY_MAX = 16,
-    PEERS_MAX = 64,
-    REQUESTS_SPARE = 64,
-    STRIKES_MAX = 5,
-    TRIAL_FAILURES = 4,
-    RETRY_AFTER_MAX_MS = 60000,
-    CLIENT_KINDS_MAX = 2
-};
+/*  Bounds of a client. REQUESTS_SPARE stands on top of the window.
+    TRIAL_FAILURES in a row, of more than one job, make the client go easy on the
+    service. */
+enum { PEERS_MAX = 64, REQUESTS_SPARE = 64, STRIKES_MAX = 5, TRIAL_FAILURES = 4, CLIENT_KINDS_MAX = 2 };
 
 /*  Kinds of requests, each proven by good answers of its own. */
 enum { KIND_READ, KIND_WRITE };

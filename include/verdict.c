@@ -7,26 +7,39 @@
 /*  A reason of the shell is shown up to here, a code of a service up to there. */
 enum { DETAIL_SIZE_MAX = 160, CODE_SIZE_MAX = 48 };
 
+/*  The 4xx that are not for good. Every other one says that the request itself
+    is wrong, and it will not become right by itself; every status that is neither
+    2xx nor 4xx says something about the service. */
+static const struct {
+    uint16_t status;
+    enum verdict verdict;
+} passing[] = {
+    { 401, VERDICT_DENIED },    /* the secret may be changed on one side before the other */
+    { 403, VERDICT_DENIED },    /* … and services do not agree on which of the two it is */
+    { 408, VERDICT_FAILED },    /* the request came too slowly, which is the network's fault */
+    { 425, VERDICT_FAILED },    /* it will not risk a replay, and asks for another attempt */
+    { 429, VERDICT_SLOW_DOWN }, /* it is asked too often */
+};
+
 enum verdict verdict_of (const struct http_answer *answer)
 {
     if (answer->outcome == HTTP_UNREACHED)
         return VERDICT_UNREACHED;
     if (answer->outcome != HTTP_ANSWERED)
         return VERDICT_FAILED;
-    switch (answer->status) {
-    case 401:
-    case 403:
-        return VERDICT_DENIED;
-    case 408:
-        return VERDICT_FAILED;
-    case 429:
-        return VERDICT_SLOW_DOWN;
-    default:
-        break;
-    }
+    for (size_t i = 0; i < sizeof passing / sizeof *passing; i++)
+        if (answer->status == passing[i].status)
+            return passing[i].verdict;
     if (answer->status >= 200 && answer->status < 300)
         return VERDICT_GOOD;
     return answer->status >= 400 && answer->status < 500 ? VERDICT_REFUSED : VERDICT_FAILED;
+}
+
+bool verdict_overloaded (const struct http_answer *answer)
+{
+    if (answer->outcome != HTTP_ANSWERED)
+        return answer->outcome == HTTP_TIMEOUT;
+    return answer->status == 429 || answer->status == 503 || answer->status == 504;
 }
 
 void verdict_describe (struct builder *builder, const struct http_answer *answer)

@@ -98,12 +98,12 @@ static void test_waits_double_up_to_five_seconds_and_stay_there (void **state)
         uint32_t least = UINT32_MAX, most = 0;
         for (uint64_t salt = 0; salt < 2000; salt++) {
             uint32_t wait = backoff_ms (table[i].attempts, salt);
-            assert_in_range (wait, table[i].step / 2, table[i].step);
+            assert_in_range (wait, BACKOFF_FLOOR_MS, table[i].step);
             least = wait < least ? wait : least;
             most = wait > most ? wait : most;
         }
         /*  The jitter uses the whole room that it has. */
-        assert_true (least < table[i].step / 2 + table[i].step / 20);
+        assert_true (least < BACKOFF_FLOOR_MS + table[i].step / 20);
         assert_true (most > table[i].step - table[i].step / 20);
     }
 }

@@ -147,11 +147,11 @@ static void every_status_has_its_verdict (void **state)
         unsigned first, last;
         enum verdict verdict;
     } ranges[] = {
-        { 0, 199, VERDICT_FAILED },    { 200, 299, VERDICT_GOOD },      { 300, 399, VERDICT_FAILED },
-        { 400, 400, VERDICT_REFUSED }, { 401, 401, VERDICT_DENIED },    { 402, 402, VERDICT_REFUSED },
-        { 403, 403, VERDICT_DENIED },  { 404, 407, VERDICT_REFUSED },   { 408, 408, VERDICT_FAILED },
-        { 409, 428, VERDICT_REFUSED }, { 429, 429, VERDICT_SLOW_DOWN }, { 430, 499, VERDICT_REFUSED },
-        { 500, 999, VERDICT_FAILED },
+        { 0, 199, VERDICT_FAILED },      { 200, 299, VERDICT_GOOD },    { 300, 399, VERDICT_FAILED },
+        { 400, 400, VERDICT_REFUSED },   { 401, 401, VERDICT_DENIED },  { 402, 402, VERDICT_REFUSED },
+        { 403, 403, VERDICT_DENIED },    { 404, 407, VERDICT_REFUSED }, { 408, 408, VERDICT_FAILED },
+        { 409, 424, VERDICT_REFUSED },   { 425, 425, VERDICT_FAILED },  { 426, 428, VERDICT_REFUSED },
+        { 429, 429, VERDICT_SLOW_DOWN }, { 430, 499, VERDICT_REFUSED }, { 500, 999, VERDICT_FAILED },
     };
     for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
         for (unsigned status = ranges[i].first; status <= ranges[i].last; status++) {
