@@ -15,6 +15,7 @@
 #include "actors/base/bus.h"
 #include "actors/base/curve.h"
 #include "bin/command.h"
+#include "bin/tap_order.h"
 #include "bin/tap_show.h"
 #include "bin/topology.h"
 #include "proto/codec.h"
@@ -74,8 +75,9 @@ struct twin {
 struct looking {
     const struct wishes *wishes;
     FILE *recording;
+    struct tap_order *order; /* of several endpoints; NULL: as they come */
     uint64_t shown;
-    uint64_t seen;
+    uint64_t untraced; /* values that belong to no trace, so far */
     uint64_t lost;
     uint64_t told_lost;
     bool gaps_count; /* without a filter by user every number is seen */
@@ -196,6 +198,17 @@ static bool is_wanted (struct looking *looking, const struct tap_record *record,
     return wishes->replay || message->id >= (enum message_id) MESSAGE_LOCAL_MIN || !is_twin (looking, record);
 }
 
+/*  One in so many: whole traces, and the same ones in every tap. What belongs to
+    none is taken one by one. */
+static bool is_sampled (struct looking *looking, const struct message *message)
+{
+    uint64_t one_in = looking->wishes->one_in;
+    if (!message->trace)
+        return looking->untraced++ % one_in == 0;
+    return text_hash ((struct text){ (const char *) &message->trace, sizeof message->trace }, 1) % one_in ==
+           0;
+}
+
 static void record_value (struct looking *looking, struct raw body)
 {
     uint8_t size[4] = { (uint8_t) body.size, (uint8_t) (body.size >> 8), (uint8_t) (body.size >> 16),
@@ -213,7 +226,7 @@ static void show (struct looking *looking, const struct tap_record *record)
         decode_next (&decoder, &message) != DECODE_OK)
         return;
     count_lost (looking, record, decoder.spec);
-    if (!is_wanted (looking, record, decoder.spec, &message) || looking->seen++ % wishes->one_in != 0)
+    if (!is_wanted (looking, record, decoder.spec, &message) || !is_sampled (looking, &message))
         return;
     looking->shown++;
     if (looking->recording)
@@ -277,26 +290,71 @@ static void tell_lost (struct looking *looking)
     looking->told_lost = looking->lost;
 }
 
+/*  The last words. */
+static void tell_all (const struct looking *looking)
+{
+    uint64_t late = looking->order ? tap_order_late (looking->order) : 0;
+    fprintf (stderr, "guerdon tap: %" PRIu64 " shown, %" PRIu64 " lost", looking->shown, looking->lost);
+    if (late)
+        fprintf (stderr, ", %" PRIu64 " came too late to be shown in the order of time", late);
+    fputc ('\n', stderr);
+}
+
+static bool is_done (const struct looking *looking)
+{
+    return looking->shown >= looking->wishes->count_max || ferror (stdout);
+}
+
+/*  Shows what was held long enough, or everything. */
+static void let_out (struct looking *looking, bool everything)
+{
+    struct raw body;
+    struct tap_record record;
+    while (looking->order && !is_done (looking) &&
+           tap_order_take (looking->order, steady_ms (), everything, &body))
+        if (tap_record_read (body, &record))
+            show (looking, &record);
+}
+
+/*  Takes one value; false when none came. What is held goes out when nothing more
+    waits, or there is no more room. */
+static bool take (struct looking *looking, struct tap_reader *reader)
+{
+    struct tap_record record;
+    uint64_t now_ms = steady_ms ();
+    uint64_t due_ms = looking->order ? tap_order_due_ms (looking->order) : UINT64_MAX;
+    uint64_t left_ms = due_ms > now_ms ? due_ms - now_ms : 0;
+    if (!tap_reader_next (reader, left_ms < WAIT_MS ? (long) left_ms : WAIT_MS, &record)) {
+        let_out (looking, false);
+        return false;
+    }
+    if (!looking->order) {
+        show (looking, &record);
+        return true;
+    }
+    looking->lost += !tap_order_put (looking->order, record.time_us, record.body, steady_ms ());
+    if (tap_order_due_ms (looking->order) == 0)
+        let_out (looking, false);
+    return true;
+}
+
 static void look (struct looking *looking, struct tap_reader *reader)
 {
     const struct wishes *wishes = looking->wishes;
     uint64_t begun_ms = steady_ms ();
     uint64_t told_ms = begun_ms;
-    struct tap_record record;
-    while (!interrupted && looking->shown < wishes->count_max && !ferror (stdout)) {
+    while (!interrupted && !is_done (looking)) {
         uint64_t now_ms = steady_ms ();
         if (wishes->seconds_max != UINT64_MAX && now_ms - begun_ms >= wishes->seconds_max * 1000)
             break;
-        bool came = tap_reader_next (reader, WAIT_MS, &record);
-        if (came)
-            show (looking, &record);
-        else
+        if (!take (looking, reader))
             fflush (looking->recording ? looking->recording : stdout);
         if (now_ms - told_ms >= 1000) {
             told_ms = now_ms;
             tell_lost (looking);
         }
     }
+    let_out (looking, true);
 }
 
 /*  ---- a recording -------------------------------------------------------- */
@@ -412,7 +470,9 @@ static int attach (struct looking *looking)
     if (good)
         reader =
             tap_reader_new (context, wishes->endpoints, wishes->endpoint_count, curve, reason, sizeof reason);
-    good = reader && subscribe (reader, wishes);
+    if (wishes->endpoint_count > 1)
+        looking->order = tap_order_new ();
+    good = reader && subscribe (reader, wishes) && (looking->order || wishes->endpoint_count == 1);
     if (good)
         look (looking, reader);
     else
@@ -458,7 +518,8 @@ static int run (struct wishes *wishes)
     }
     fflush (stdout);
     if (code == EXIT_OK)
-        fprintf (stderr, "guerdon tap: %" PRIu64 " shown, %" PRIu64 " lost\n", looking.shown, looking.lost);
+        tell_all (&looking);
+    tap_order_destroy (&looking.order);
     return code;
 }
 
@@ -472,7 +533,7 @@ int command_tap (int argc, char **argv)
         { "format", "text|json", "lines for people, or JSON lines", &wishes.format, NULL },
         { "count", "N", "end after so many", &wishes.count, NULL },
         { "for", "SECONDS", "end after so long", &wishes.seconds, NULL },
-        { "sample", "N", "show one in so many", &wishes.sample, NULL },
+        { "sample", "N", "show one trace in so many", &wishes.sample, NULL },
         { "record", "FILE", "write what comes to FILE instead of showing it", &wishes.record, NULL },
         { "replay", "FILE", "show what was recorded", &wishes.replay, NULL },
     };

@@ -12,7 +12,7 @@
 #include "proto/codec.h"
 #include "proto/text.h"
 
-enum { SHOWN_MAX = 120, VALUE_MAX = 2 * USER_SIZE_MAX, ESCAPED_MAX = 6 * SHOWN_MAX + 16 };
+enum { ADDRESS_WIDTH = 17, SHOWN_MAX = 120, VALUE_MAX = 2 * USER_SIZE_MAX, ESCAPED_MAX = 6 * SHOWN_MAX + 16 };
 
 /*  ---- time --------------------------------------------------------------- */
 
@@ -146,13 +146,14 @@ void tap_show_json (const struct tap_record *record, const struct message_spec *
 
 /*  ---- text --------------------------------------------------------------- */
 
-static void print_escaped (struct text text)
+/*  Whatever a process says may be hostile to a terminal. Padded to so many bytes. */
+static void print_escaped (struct text text, int width)
 {
     char memory[ESCAPED_MAX];
     struct builder printable;
     builder_init (&printable, memory, sizeof memory);
     builder_printable (&printable, text, SHOWN_MAX);
-    fputs (memory, stdout);
+    printf ("%-*s", width, memory);
 }
 
 static void print_data (struct raw raw)
@@ -160,7 +161,7 @@ static void print_data (struct raw raw)
     size_t size = 0;
     char *json = json_write (raw, TEXT_LITERAL ("***"), &size);
     if (json)
-        print_escaped ((struct text){ json, (uint32_t) size });
+        print_escaped ((struct text){ json, (uint32_t) size }, 0);
     else
         fputs ("(not JSON)", stdout);
     free (json);
@@ -185,7 +186,7 @@ static void print_field (const struct message *message, const struct field_spec 
         fputs (choice_name (message, field), stdout);
         break;
     case FIELD_TEXT:
-        print_escaped (*text);
+        print_escaped (*text, 0);
         break;
     case FIELD_RAW:
         print_data (*raw);
@@ -210,8 +211,11 @@ void tap_show_text (const struct tap_record *record, const struct message_spec *
         printf ("%016" PRIx64, message->trace);
     else
         printf ("%-16s", "-");
-    printf ("  %-17.*s %s %-17.*s ", (int) record->from.size, record->from.data,
-            record->direction.size == 4 ? "->" : "=>", (int) record->to.size, record->to.data);
+    printf ("  ");
+    print_escaped (record->from, ADDRESS_WIDTH);
+    printf (" %s ", record->direction.size == 4 ? "->" : "=>");
+    print_escaped (record->to, ADDRESS_WIDTH);
+    putchar (' ');
     if (colour)
         printf ("\033[%dm%-12s\033[0m", colour_of (spec), spec->name);
     else

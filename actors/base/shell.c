@@ -170,11 +170,12 @@ static void put_local (struct shell *self, const struct message *message)
         break;
     case MESSAGE_HTTP_REQUEST:
         assert (self->http);
-        tap_http (self->mirror, self->options.spec->service, message);
+        tap_http_begun (self->mirror, self->options.spec->service, message);
         http_client_put (self->http, message);
         break;
     case MESSAGE_HTTP_CANCEL:
         assert (self->http);
+        tap_http_cancelled (self->mirror, message->http_cancel.request);
         http_client_cancel (self->http, message->http_cancel.request);
         break;
     case MESSAGE_LOG:
@@ -279,7 +280,7 @@ static void on_http (void *context, const struct message *message)
     struct shell *self = context;
     if (message->id == MESSAGE_HTTP_ANSWER) {
         const struct http_answer *answer = &message->http_answer;
-        tap_http (self->mirror, self->options.spec->service, message);
+        tap_http_ended (self->mirror, self->options.spec->service, message);
         monitor_http (self->options.monitor, self->options.spec->service, answer->outcome,
                       (unsigned) answer->status, answer->elapsed_ms);
         if (log_wants (LOG_TRACE))

@@ -29,6 +29,8 @@ enum {
     SHOWN_SIZE_MAX = 8192,      /* … and bytes of one field of them */
     TURN_MAX = 1024,            /* copies that are put into order at once */
     NAME_MAX_BYTES = 48,        /* "usermeta-client/65535", or a service */
+    CALLS_MAX = 64,             /* HTTP calls under way of an actor, whose paths are kept, … */
+    CALL_PATH_SIZE_MAX = 512,   /* … and bytes of each path */
     STACK_SIZE = 256 * 1024,
     SUBSCRIPTION_LOOK_MS = 1000,
     RENEW_US = 1000000, /* between two looks at changed keys */
@@ -77,13 +79,22 @@ struct tap {
     uint8_t value[TAP_BODY_SIZE_MAX];
 };
 
+/*  An HTTP call under way: its answer is shown with what it answers. */
+struct call {
+    uint64_t request;
+    uint64_t begun; /* the how manieth call it is; 0: none */
+    enum method method;
+    char path[CALL_PATH_SIZE_MAX + 16]; /* room for a piece that is taken back */
+};
+
 struct tap_mirror {
     struct tap *tap;
     struct address self;
     void *socket; /* PUSH */
     uint64_t lost;
-    uint8_t *copy;
-    size_t capacity;
+    uint8_t *copy;  /* of an HTTP call, as it is handed over */
+    uint64_t begun; /* calls so far */
+    struct call calls[CALLS_MAX];
 };
 
 /*  ---- the actor's end ---------------------------------------------------- */
@@ -198,31 +209,88 @@ void tap_received (struct tap_mirror *mirror, struct address from, const void *b
     hand_over (mirror, &handed, bytes, size);
 }
 
-/*  An answer without its body, which may be anything and large. */
-void tap_http (struct tap_mirror *mirror, enum service service, const struct message *message)
+/*  ---- HTTP calls --------------------------------------------------------- */
+
+/*  Keeps what a request asks. When there are too many under way the oldest is
+    given up: its answer will come without a path. */
+static void keep_call (struct tap_mirror *mirror, const struct http_request *request)
 {
-    if (!tap_wanted (mirror))
-        return;
-    bool answer = message->id == MESSAGE_HTTP_ANSWER;
-    struct message shown = *message;
-    struct handed handed = { .direction = answer ? DIRECTION_RECEIVED : DIRECTION_SENT };
-    name_address (answer ? handed.to : handed.from, mirror->self);
-    snprintf (answer ? handed.from : handed.to, NAME_MAX_BYTES, "%s", service_name (service));
-    if (answer)
-        shown.http_answer.body = NO_RAW;
-    struct packer packer;
-    packer_init (&packer, mirror->copy, mirror->capacity);
-    if (!mirror->copy || encode_message (&packer, &shown) != ENCODE_OK) {
-        /*  The longest path and body there can be; made when first needed. */
-        size_t capacity = PATH_SIZE_MAX + REQUEST_BODY_SIZE_MAX + 1024;
-        if (mirror->copy || !(mirror->copy = malloc (capacity)))
-            return;
-        mirror->capacity = capacity;
-        packer_init (&packer, mirror->copy, capacity);
-        if (encode_message (&packer, &shown) != ENCODE_OK)
-            return;
+    struct call *call = &mirror->calls[0];
+    for (unsigned i = 0; i < CALLS_MAX && call->begun; i++)
+        if (mirror->calls[i].begun < call->begun)
+            call = &mirror->calls[i];
+    call->request = request->request;
+    call->begun = ++mirror->begun;
+    call->method = request->method;
+    struct builder path;
+    builder_init (&path, call->path, sizeof call->path);
+    builder_printable (&path, request->path, CALL_PATH_SIZE_MAX);
+}
+
+/*  What a call asked, and forgets it; NULL when that is not known. */
+static const struct call *end_call (struct tap_mirror *mirror, uint64_t request)
+{
+    for (unsigned i = 0; i < CALLS_MAX; i++) {
+        struct call *call = &mirror->calls[i];
+        if (!call->begun || call->request != request)
+            continue;
+        call->begun = 0;
+        return call;
     }
+    return NULL;
+}
+
+/*  Encodes into memory that is made when it is first needed; false when there is
+    none. */
+static bool encode_copy (struct tap_mirror *mirror, const struct message *message, struct packer *packer)
+{
+    enum { COPY_SIZE_MAX = PATH_SIZE_MAX + REQUEST_BODY_SIZE_MAX + 1024 };
+    if (!mirror->copy)
+        mirror->copy = malloc (COPY_SIZE_MAX);
+    if (!mirror->copy)
+        return false;
+    packer_init (packer, mirror->copy, COPY_SIZE_MAX);
+    return encode_message (packer, message) == ENCODE_OK;
+}
+
+void tap_http_begun (struct tap_mirror *mirror, enum service service, const struct message *request)
+{
+    if (!mirror)
+        return;
+    keep_call (mirror, &request->http_request);
+    struct packer packer;
+    if (!tap_wanted (mirror) || !encode_copy (mirror, request, &packer))
+        return;
+    struct handed handed = { .direction = DIRECTION_SENT };
+    name_address (handed.from, mirror->self);
+    snprintf (handed.to, NAME_MAX_BYTES, "%s", service_name (service));
     hand_over (mirror, &handed, packer.data, packer.size);
+}
+
+void tap_http_ended (struct tap_mirror *mirror, enum service service, const struct message *answer)
+{
+    if (!mirror)
+        return;
+    const struct call *call = end_call (mirror, answer->http_answer.request);
+    struct message shown = *answer;
+    struct packer packer;
+    shown.http_answer.body = NO_RAW;
+    if (call) {
+        shown.http_answer.method = text_of (method_name (call->method));
+        shown.http_answer.path = text_of (call->path);
+    }
+    if (!tap_wanted (mirror) || !encode_copy (mirror, &shown, &packer))
+        return;
+    struct handed handed = { .direction = DIRECTION_RECEIVED };
+    snprintf (handed.from, NAME_MAX_BYTES, "%s", service_name (service));
+    name_address (handed.to, mirror->self);
+    hand_over (mirror, &handed, packer.data, packer.size);
+}
+
+void tap_http_cancelled (struct tap_mirror *mirror, uint64_t request)
+{
+    if (mirror)
+        end_call (mirror, request);
 }
 
 /*  ---- the tap's thread --------------------------------------------------- */

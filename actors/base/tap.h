@@ -16,8 +16,8 @@
     a process nothing shows twice); from and to are "role/number", or the name of
     a service. sequence counts the values of one actor and type, from 1; lost
     counts what could not be handed to the tap's thread. The message is as on
-    the bus, a batch of one; http_request and http_answer are shown too, without
-    bodies of answers.
+    the bus, a batch of one; http_request and http_answer are shown too, answers
+    without their bodies and with what they answer.
 
     With bus.c and curve.c the place that sees ZeroMQ.
 */
@@ -57,9 +57,17 @@ bool tap_wanted (const struct tap_mirror *mirror);
 void tap_sent (struct tap_mirror *mirror, struct address to, const void *bytes, size_t size);
 void tap_received (struct tap_mirror *mirror, struct address from, const void *bytes, size_t size);
 
-/*  Shows the beginning or the end of an HTTP call: an http_request as the core
-    put it, with `{secret}` in the secret's place, or an http_answer. */
-void tap_http (struct tap_mirror *mirror, enum service service, const struct message *message);
+/*  Shows the beginning of an HTTP call: an http_request as the core put it, with
+    `{secret}` in the secret's place. Its method and path are kept, also while
+    nobody looks. */
+void tap_http_begun (struct tap_mirror *mirror, enum service service, const struct message *request);
+
+/*  Shows the end of one: an http_answer without its body, which may be anything
+    and large, and with the method and the path of its request. */
+void tap_http_ended (struct tap_mirror *mirror, enum service service, const struct message *answer);
+
+/*  A call that will not be answered is forgotten. */
+void tap_http_cancelled (struct tap_mirror *mirror, uint64_t request);
 
 /*  ---- looking ------------------------------------------------------------ */
 

@@ -1,5 +1,6 @@
 """test_tap.py - guerdon tap, from outside: what it shows, what it leaves out,
 what it says of what it lost, and who may look."""
+import datetime
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+import time
 
 import msgpack
 import zmq
@@ -166,17 +168,55 @@ class Looking(TapCase):
     def test_so_many_one_in_so_many_and_so_long(self):
         worker = self.worker().wait_ready()
         count = self.tap("--count", "3", "--format", "json")
-        sample = self.tap("--type", "event", "--sample", "5", "--format", "json")
         brief = self.tap("--for", "1")
-        everything = self.tap("--format", "json", "--type", "event")
-        self.until_shown([count, sample, everything])
+        self.until_shown([count])
         self.assertEqual(0, count.process.wait(10))
         self.assertEqual(3, len(count.lines()))
         self.assertEqual(0, brief.process.wait(10))
-        before = len(sample.lines())
-        self.login(*("player%d" % number for number in range(50)))
-        everything.wait('"userId":"player49"')
-        wait_until(lambda: len(sample.lines()) - before == 10, 40, "one in five of 50 is shown")
+        worker.stop()
+
+    def test_a_sample_is_of_whole_traces(self):
+        worker = self.worker().wait_ready()
+        everything, *samples = (self.tap("--format", "json", *options) for options in
+                                ((), ("--sample", "3"), ("--sample", "3")))
+        self.until_shown([everything, *samples])
+        self.login(*("player%d" % number for number in range(100)))
+        self.wait_acked(self.events.last())
+
+        def by_trace(tap):
+            found = {}
+            for line in tap.lines():
+                found.setdefault(json.loads(line)["trace"], []).append(line)
+            return found
+
+        def whole():
+            """What is shown of each of the 100, once all of it is."""
+            found = {trace: lines for trace, lines in by_trace(everything).items()
+                     if any('"userId":"player' in line for line in lines)}
+            settled = [lines for lines in found.values() if '"type":"settled"' in lines[-1]]
+            return found if len(settled) == 100 else None
+        traces = wait_until(whole, 40, "all are settled")
+        # One in three of each: that none or all of 100 are chosen would be one in 10^17.
+        for tap in samples:
+            wait_until(lambda: 0 < len(traces.keys() & by_trace(tap)) < 100 and all(
+                by_trace(tap).get(trace, lines) == lines for trace, lines in traces.items()), 40,
+                "whole traces are shown, or nothing of them")
+        chosen = [traces.keys() & by_trace(tap) for tap in samples]
+        self.assertEqual(chosen[0], chosen[1])
+        worker.stop()
+
+    def test_an_answer_is_readable_alone(self):
+        worker = self.worker().wait_ready()
+        text = self.tap("--type", "http_answer")
+        answers = self.tap("--format", "json", "--type", "http_answer")
+        self.until_shown([text, answers])
+        self.login("alice")
+        answers.wait('"method":"GET","path":"/alice/')
+        read = [v for v in answers.values() if "alice" in v["path"]][0]
+        self.assertEqual(("usermeta", 200), (read["from"], read["status"]))
+        self.assertIn("elapsed_ms", read)
+        wait_until(lambda: re.search(r"http_answer .*status=200.* method=POST path=/rewards$", text.text(), re.M),
+                   40, "the text has it too")
         worker.stop()
 
     def test_it_comes_before_the_process_and_outlives_it(self):
@@ -253,23 +293,131 @@ class Looking(TapCase):
         worker.stop()
 
 
-class Lost(TapCase):
-    """Told by a process that loses, which is easier to have in Python."""
+class Posing(TapCase):
+    """Processes that say what the test says."""
 
-    def publish(self, sequences_and_lost, *options):
+    def pose(self, name="tap.sock"):
+        """One that nobody looks at yet, and where it is."""
         context = zmq.Context()
         self.addCleanup(context.destroy, 0)
         publisher = context.socket(zmq.XPUB)
-        publisher.bind(self.endpoint())
-        tap = self.tap("--format", "json", *options)
+        endpoint = "ipc://" + os.path.join(self.state_dir, name)
+        self.addCleanup(publisher.close, 0)
+        publisher.bind(endpoint)
+        return publisher, endpoint
+
+    def wait_subscribed(self, publisher):
         self.assertTrue(publisher.poll(10000), "the tap subscribes")
         publisher.recv()
         while publisher.poll(200):
             publisher.recv()
+
+    def say(self, publisher, time_us, sequence, lost=0, source="decision/0", process="host:1", request=0):
+        give = [1, ID_GIVE, 7, [[7, request or sequence, "alice", 40, "gold", "promo1", 1]]]
+        publisher.send_multipart([b"decision give alice", msgpack.packb(
+            [1, time_us, process, "sent", source, "currency-client/0", sequence, lost, give])])
+
+
+class Ordered(Posing):
+    """Several endpoints: what each says is put in the order of time."""
+
+    def shown(self, tap):
+        return [v["request"] for v in tap.values()]
+
+    def begin(self, *options):
+        (first, one), (second, two) = self.pose("one.sock"), self.pose("two.sock")
+        tap = self.tap("--format", "json", *options, one, two)
+        self.wait_subscribed(first)
+        self.wait_subscribed(second)
+        return first, second, tap
+
+    def test_by_time(self):
+        first, second, tap = self.begin()
+        for number in range(1, 251):
+            self.say(second, 2 * number + 1, number, source="decision/1", process="host:2", request=2 * number + 1)
+            self.say(first, 2 * number, number, request=2 * number)
+        wait_until(lambda: len(tap.lines()) == 500, 40, "all is shown")
+        self.assertEqual(list(range(2, 502)), self.shown(tap))
+        self.assertEqual(0, tap.interrupt())
+        self.assertRegex(tap.said(), r"500 shown, 0 lost\n$")
+
+    def age_of_the_last(self, ending, *options):
+        """How old the last value that was shown is when the tap ends, in ms."""
+        first, second, tap = self.begin(*options)
+        number = 0
+        while tap.process.poll() is None:
+            number += 1
+            self.say((first, second)[number % 2], time.time_ns() // 1000, number)
+            if ending and len(tap.lines()) > 4:
+                tap.process.send_signal(ending)
+                ending = None
+            first.poll(1)  # until nothing comes: a moment
+        ended = time.time_ns() // 1000
+        self.assertEqual(0, tap.process.returncode)
+        self.assertEqual(sorted(self.shown(tap)), self.shown(tap))
+        first.close(0)
+        second.close(0)
+        said = datetime.datetime.fromisoformat(tap.values()[-1]["time"].replace("Z", "+00:00"))
+        return (ended - said.timestamp() * 1e6) / 1000
+
+    def test_what_is_held_is_shown_at_the_end(self):
+        # Without that it is never younger than the time that values are held. A
+        # busy machine may make it look older, so not every try must be good.
+        wait_until(lambda: self.age_of_the_last(signal.SIGINT) < 90, 40, "Ctrl-C shows what is held")
+        wait_until(lambda: self.age_of_the_last(None, "--for", "1") < 90, 40, "--for shows what is held")
+
+    def test_too_late_is_told(self):
+        first, second, tap = self.begin()
+        self.say(first, 2000, 1)
+        wait_until(lambda: len(tap.lines()) == 1, 40, "it is shown after a while")
+        self.say(second, 1000, 2, source="decision/1", process="host:2")
+        wait_until(lambda: len(tap.lines()) == 2, 40, "and what came too late")
+        self.assertEqual(0, tap.interrupt())
+        self.assertIn("2 shown, 0 lost, 1 came too late", tap.said())
+
+    def test_no_more_than_were_asked_for(self):
+        first, second, tap = self.begin("--count", "2")
+        for number in (3, 2, 1):
+            self.say(first if number % 2 else second, number, number)
+        self.assertEqual(0, tap.process.wait(10))
+        self.assertEqual([1, 2], self.shown(tap))
+
+
+class Hostile(Posing):
+    """A terminal is shown nothing that it would obey."""
+
+    def test_control_bytes_in_every_text(self):
+        publisher, endpoint = self.pose()
+        texts = self.tap(endpoint), self.tap("--format", "json", endpoint)
+        evil = "\x1b]0;owned\x07\x1b[2J\r\n\x00\x7f\x9b31m"
+
+        def value(sequence):
+            give = [1, ID_GIVE, 7, [[7, 1, evil, 40, evil, evil, 1]]]
+            publisher.send_multipart([b"decision give x", msgpack.packb(
+                [1, 1, evil, "sent", "decision/0" + evil, evil, sequence, 0, give])])
+        number = 0
+        while not all(tap.lines() for tap in texts):
+            number += 1
+            value(number)
+            publisher.poll(10)
+        for tap in texts:
+            self.assertEqual(0, tap.interrupt())
+            for line in tap.lines():
+                self.assertFalse([c for c in line if ord(c) < 32], line)
+        for line in texts[0].lines():
+            self.assertFalse([c for c in line if 127 <= ord(c) < 160], line)
+            self.assertEqual(5, line.count("\\x1b]0;owned"), line)
+
+
+class Lost(Posing):
+    """Told by a process that loses, which is easier to have in Python."""
+
+    def publish(self, sequences_and_lost, *options):
+        publisher, _ = self.pose()
+        tap = self.tap("--format", "json", *options)
+        self.wait_subscribed(publisher)
         for sequence, lost in sequences_and_lost:
-            give = [1, ID_GIVE, 7, [[7, sequence, "alice", 40, "gold", "promo1", 1]]]
-            publisher.send_multipart([b"decision give alice", msgpack.packb(
-                [1, sequence, "host:1", "sent", "decision/0", "currency-client/0", sequence, lost, give])])
+            self.say(publisher, sequence, sequence, lost)
         wait_until(lambda: len(tap.lines()) == len(sequences_and_lost), 40, "all is shown: " + tap.text())
         self.assertEqual(0, tap.interrupt())
         publisher.close(0)
@@ -360,7 +508,6 @@ class Several(TapCase):
             number += 1
             self.login("warm-up%d" % number)
         self.login("alice")
-        # Each tap tells in order; between taps there is none.
         names = {"event", "read_meta", "meta", "write_meta", "meta_written", "give", "given", "settled"}
         wait_until(lambda: names <= {v["type"] for v in self.of_user(tap, "alice")}, 40, "all is shown")
         types = [v["type"] for v in self.of_user(tap, "alice")]

@@ -182,7 +182,7 @@ static void test_the_body_of_an_answer_is_not_shown (void **state)
     answer.http_answer.status = 200;
     answer.http_answer.body = (struct raw){ body, sizeof body };
     look ("");
-    tap_http (mirror, SERVICE_CURRENCY, &answer);
+    tap_http_ended (mirror, SERVICE_CURRENCY, &answer);
     struct message message;
     struct tap_record record = next (&message);
     assert_int_equal (message.id, MESSAGE_HTTP_ANSWER);
@@ -190,6 +190,79 @@ static void test_the_body_of_an_answer_is_not_shown (void **state)
     assert_true (message.http_answer.body.size <= 1); /* none, or nil */
     assert_true (text_equal (record.direction, TEXT_LITERAL ("received")));
     assert_true (text_equal (record.from, TEXT_LITERAL ("virtualcurrency")));
+}
+
+static void ask (uint64_t number, enum method method, const char *path)
+{
+    struct message request = { .id = MESSAGE_HTTP_REQUEST };
+    request.http_request.request = number;
+    request.http_request.method = method;
+    request.http_request.path = text_of (path);
+    request.http_request.timeout_ms = 1000;
+    tap_http_begun (mirror, SERVICE_CURRENCY, &request);
+}
+
+static void answer (uint64_t number)
+{
+    struct message answer = { .id = MESSAGE_HTTP_ANSWER };
+    answer.http_answer.request = number;
+    answer.http_answer.status = 200;
+    tap_http_ended (mirror, SERVICE_CURRENCY, &answer);
+}
+
+static void expect_answer (uint64_t number, const char *method, const char *path)
+{
+    struct message message;
+    do
+        next (&message);
+    while (message.id != MESSAGE_HTTP_ANSWER);
+    assert_int_equal (message.http_answer.request, number);
+    assert_true (text_equal (message.http_answer.method, text_of (method)));
+    assert_true (text_equal (message.http_answer.path, text_of (path)));
+}
+
+/*  Also of a request that was made while nobody looked. */
+static void test_an_answer_says_what_it_answers (void **state)
+{
+    (void) state;
+    ask (5, METHOD_POST, "/rewards");
+    ask (6, METHOD_GET, "/auth/{secret}/alice");
+    look ("");
+    answer (6);
+    expect_answer (6, "GET", "/auth/{secret}/alice");
+    answer (5);
+    expect_answer (5, "POST", "/rewards");
+    answer (5); /* once only */
+    expect_answer (5, "", "");
+    ask (7, METHOD_GET, "/left");
+    tap_http_cancelled (mirror, 7);
+    tap_http_cancelled (mirror, 8);
+    answer (7);
+    expect_answer (7, "", "");
+}
+
+/*  What is kept of calls is bounded: the oldest is given up, and a long path cut. */
+static void test_more_calls_than_are_kept (void **state)
+{
+    (void) state;
+    enum { MANY = 1000 };
+    static char path[5000];
+    memset (path, 'x', sizeof path - 1);
+    path[0] = '/';
+    look ("");
+    for (uint64_t i = 1; i <= MANY; i++)
+        ask (i, METHOD_POST, path);
+    answer (1);
+    expect_answer (1, "", "");
+    answer (MANY);
+    struct message message;
+    do
+        next (&message);
+    while (message.id != MESSAGE_HTTP_ANSWER);
+    const struct text cut = message.http_answer.path;
+    assert_true (cut.size > 100 && cut.size < 1000);
+    assert_memory_equal (cut.data, path, 100);
+    assert_memory_equal (cut.data + cut.size - 3, "\xe2\x80\xa6", 3);
 }
 
 static void test_rubbish_is_no_record (void **state)
@@ -275,6 +348,8 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_a_batch_is_shown_value_by_value, begin, end),
         cmocka_unit_test_setup_teardown (test_only_what_is_asked_for_is_sent, begin, end),
         cmocka_unit_test_setup_teardown (test_the_body_of_an_answer_is_not_shown, begin, end),
+        cmocka_unit_test_setup_teardown (test_an_answer_says_what_it_answers, begin, end),
+        cmocka_unit_test_setup_teardown (test_more_calls_than_are_kept, begin, end),
         cmocka_unit_test_setup_teardown (test_rubbish_is_no_record, begin, end),
         cmocka_unit_test_setup_teardown (test_a_reader_that_stands_still, begin, end),
         cmocka_unit_test_setup_teardown (test_it_comes_back, begin, end),
