@@ -34,7 +34,8 @@ static const char *const help =
     "processes given; without any, that of 127.0.0.1 at PORT, which is 8000 unless the environment says\n"
     "otherwise. On a terminal it refreshes in place; Ctrl-C ends it.\n"
     "KEY is process, actor, or what a column shows: memory, events, success, failure, ignored, unsettled,\n"
-    "unacked, oldest, in, out, in-flight, retries, dropped, requests, failed, p50 or p99; largest first.\n"
+    "unacked, oldest, in, out, in-flight, queue, breaker, retries, dropped, requests, failed, p50 or p99;\n"
+    "largest first.\n"
     "Exit codes: 0 ended, 1 with --once no process answers, 64 usage, 78 PORT is wrong.";
 
 static const char cursor_off[] = "\x1b[?25l";

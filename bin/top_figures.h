@@ -34,7 +34,7 @@ enum top_kind {
     KIND_UNSETTLED,     /* events read and not settled */
     KIND_UNACKED        /* events settled and not acknowledged */
 };
-enum top_format { FORMAT_COUNT, FORMAT_RATE, FORMAT_MS, FORMAT_BYTES, FORMAT_SECONDS };
+enum top_format { FORMAT_COUNT, FORMAT_RATE, FORMAT_MS, FORMAT_BYTES, FORMAT_SECONDS, FORMAT_BREAKER };
 
 struct top_column {
     const char *title; /* for people; NULL: only for scripts */

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "include/policy.h"
+
 enum { CELL_SIZE = 32, CELL_WIDTH_MIN = 7, LINE_SIZE_MAX = 2 * 1024 };
 
 /*  ---- for people ---------------------------------------------------------- */
@@ -46,10 +48,24 @@ static void format_seconds (char *cell, double seconds)
         snprintf (cell, CELL_SIZE, "%llud%02lluh", s / 86400, s % 86400 / 3600);
 }
 
+/*  Of a circuit breaker, in words; NULL when it is not one that is known, as from a
+    newer version. */
+static const char *breaker_name (double value)
+{
+    static const char *const names[] = {
+        [BREAKER_CLOSED] = "closed",
+        [BREAKER_HALF_OPEN] = "half-open",
+        [BREAKER_OPEN] = "open",
+    };
+    return value < (double) (sizeof names / sizeof *names) ? names[(size_t) value] : NULL;
+}
+
 static void format_value (char *cell, enum top_format format, double value)
 {
-    if (isnan (value))
+    if (isnan (value) || (format == FORMAT_BREAKER && !breaker_name (value)))
         snprintf (cell, CELL_SIZE, "-");
+    else if (format == FORMAT_BREAKER)
+        snprintf (cell, CELL_SIZE, "%s", breaker_name (value));
     else if (format == FORMAT_BYTES)
         format_bytes (cell, value);
     else if (format == FORMAT_SECONDS)
@@ -80,7 +96,7 @@ static void format_cell (char *cell, const struct top_column *column, const stru
 
 static int cell_width (const struct top_column *column)
 {
-    size_t size = strlen (column->title);
+    size_t size = column->format == FORMAT_BREAKER ? sizeof "half-open" - 1 : strlen (column->title);
     return (int) (size > CELL_WIDTH_MIN ? size : CELL_WIDTH_MIN);
 }
 
@@ -257,8 +273,10 @@ static void pack_cell (struct packer *out, const struct top_column *column, cons
 {
     double value = top_cell (column, line, now_s);
     pack_literal (out, column->key);
-    if (isnan (value))
+    if (isnan (value) || (column->format == FORMAT_BREAKER && !breaker_name (value)))
         pack_nil (out);
+    else if (column->format == FORMAT_BREAKER)
+        pack_literal (out, breaker_name (value));
     else if (column->format == FORMAT_RATE || column->format == FORMAT_MS)
         pack_real (out, (double) (uint64_t) (value * 10 + 0.5) / 10);
     else

@@ -29,6 +29,9 @@ enum actor_figure {
     ACTOR_IN_FLIGHT,
     ACTOR_CREDIT,
     ACTOR_RETRIES,
+    ACTOR_QUEUE,
+    ACTOR_BREAKER, /* enum breaker_state */
+    ACTOR_CONCURRENCY,
     ACTOR_SEEN,
     ACTOR_SETTLED,
     ACTOR_ACKED,

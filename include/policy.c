@@ -8,22 +8,12 @@
 
 /*  ---- the breaker -------------------------------------------------------- */
 
-/*  The one place where the state changes. */
-static void set_state (struct breaker *breaker, enum breaker_state state, uint64_t now_ms)
-{
-    if (breaker->state == BREAKER_CLOSED && state != BREAKER_CLOSED && now_ms > breaker->closed_ms)
-        breaker->serving_ms += now_ms - breaker->closed_ms;
-    if (breaker->state != BREAKER_CLOSED && state == BREAKER_CLOSED)
-        breaker->closed_ms = now_ms;
-    breaker->state = state;
-}
-
 static void open_for (struct breaker *breaker, uint64_t now_ms, uint64_t wait_ms)
 {
     uint64_t until_ms = wait_ms < UINT64_MAX - now_ms ? now_ms + wait_ms : UINT64_MAX;
     breaker->failures += breaker->failures < UINT32_MAX;
     breaker->until_ms = until_ms;
-    set_state (breaker, BREAKER_OPEN, now_ms);
+    breaker->state = BREAKER_OPEN;
 }
 
 void breaker_init (struct breaker *breaker)
@@ -56,22 +46,22 @@ void breaker_ask (struct breaker *breaker)
 void breaker_tick (struct breaker *breaker, uint64_t now_ms)
 {
     if (breaker->state == BREAKER_OPEN && now_ms >= breaker->until_ms)
-        set_state (breaker, BREAKER_HALF_OPEN, now_ms);
+        breaker->state = BREAKER_HALF_OPEN;
 }
 
-void breaker_answered (struct breaker *breaker, uint64_t now_ms)
+void breaker_answered (struct breaker *breaker)
 {
     breaker->asking = false;
     if (!breaker->trial)
-        breaker_good (breaker, now_ms);
+        breaker_good (breaker);
 }
 
-void breaker_good (struct breaker *breaker, uint64_t now_ms)
+void breaker_good (struct breaker *breaker)
 {
     breaker->asking = false;
     breaker->trial = false;
     breaker->failures = 0;
-    set_state (breaker, BREAKER_CLOSED, now_ms);
+    breaker->state = BREAKER_CLOSED;
 }
 
 uint32_t breaker_allows (const struct breaker *breaker, uint32_t limit)
@@ -79,12 +69,6 @@ uint32_t breaker_allows (const struct breaker *breaker, uint32_t limit)
     if (breaker->state == BREAKER_CLOSED)
         return limit;
     return breaker->state == BREAKER_HALF_OPEN && !breaker->asking ? 1 : 0;
-}
-
-uint64_t breaker_serving_ms (const struct breaker *breaker, uint64_t now_ms)
-{
-    bool closed = breaker->state == BREAKER_CLOSED && now_ms > breaker->closed_ms;
-    return breaker->serving_ms + (closed ? now_ms - breaker->closed_ms : 0);
 }
 
 /*  ---- the limiter -------------------------------------------------------- */

@@ -50,12 +50,10 @@ enum breaker_state { BREAKER_CLOSED, BREAKER_HALF_OPEN, BREAKER_OPEN };
 
 struct breaker {
     enum breaker_state state;
-    bool trial;          /* only a request that succeeds closes it, not the question */
-    bool asking;         /* it is the question that probes when half open */
-    uint32_t failures;   /* of probes in a row */
-    uint64_t until_ms;   /* open: steady time at which it becomes half open; UINT64_MAX: never */
-    uint64_t closed_ms;  /* closed: steady time since when */
-    uint64_t serving_ms; /* how long it was closed before that, all in all */
+    bool trial;        /* only a request that succeeds closes it, not the question */
+    bool asking;       /* it is the question that probes when half open */
+    uint32_t failures; /* of probes in a row */
+    uint64_t until_ms; /* open: steady time at which it becomes half open; UINT64_MAX: never */
 };
 
 /*  Half open, by the question: nothing is known yet. */
@@ -78,18 +76,14 @@ void breaker_tick (struct breaker *breaker, uint64_t now_ms);
 
 /*  The question was answered well: closed; or, after a trip, open until the time
     that the trip set, and then one request probes. */
-void breaker_answered (struct breaker *breaker, uint64_t now_ms);
+void breaker_answered (struct breaker *breaker);
 
 /*  A request was answered well: closed. */
-void breaker_good (struct breaker *breaker, uint64_t now_ms);
+void breaker_good (struct breaker *breaker);
 
 /*  How many requests may be under way at once, out of `limit`: all when it is
     closed, one when one request probes, else none. */
 uint32_t breaker_allows (const struct breaker *breaker, uint32_t limit);
-
-/*  How long it has been closed since the beginning, all in all: the clock of
-    whoever has patience only while the service serves others. */
-uint64_t breaker_serving_ms (const struct breaker *breaker, uint64_t now_ms);
 
 /*  ---- the limiter -------------------------------------------------------- */
 

@@ -331,26 +331,39 @@ static void say_counters (struct page *page, struct monitor *monitor)
 
 /*  The gauges of the actors that run here. Those that only grow are counters
     to Prometheus. */
+#define OF(role) (1u << (role))
+
+enum {
+    OF_CLIENTS = OF (ROLE_USERMETA_CLIENT) | OF (ROLE_CURRENCY_CLIENT),
+    OF_ALL_BUT_STATS = OF (ROLE_INGEST) | OF (ROLE_DECISION) | OF_CLIENTS
+};
+
 static const struct {
     enum gauge gauge;
-    enum role only; /* ROLE_SHELL: every actor that has it */
+    unsigned roles; /* that have it: OF each */
     const char *name;
     const char *type;
     const char *help;
 } gauge_rows[] = {
-    { GAUGE_IN_FLIGHT, ROLE_SHELL, "in_flight", "gauge", "Events or requests taken and not finished." },
-    { GAUGE_RETRIES, ROLE_SHELL, "retries_total", "counter", "Attempts beyond the first." },
-    { GAUGE_POSITION_SEEN, ROLE_INGEST, "position_seen", "gauge", "Highest event id read." },
-    { GAUGE_POSITION_SETTLED, ROLE_INGEST, "position_settled", "gauge",
+    { GAUGE_IN_FLIGHT, OF_ALL_BUT_STATS, "in_flight", "gauge", "Events or requests taken and not finished." },
+    { GAUGE_RETRIES, OF_ALL_BUT_STATS, "retries_total", "counter", "Attempts beyond the first." },
+    { GAUGE_QUEUE, OF_CLIENTS, "queue", "gauge", "Requests that wait to go out to the service." },
+    { GAUGE_BREAKER, OF_CLIENTS, "breaker", "gauge",
+      "Circuit breaker: 0 closed, requests go out; 1 half open, one does; 2 open, none does." },
+    { GAUGE_CONCURRENCY, OF_CLIENTS, "concurrency", "gauge", "HTTP requests that may be under way at once." },
+    { GAUGE_POSITION_SEEN, OF (ROLE_INGEST), "position_seen", "gauge", "Highest event id read." },
+    { GAUGE_POSITION_SETTLED, OF (ROLE_INGEST), "position_settled", "gauge",
       "Event id up to which everything is settled." },
-    { GAUGE_POSITION_ACKED, ROLE_INGEST, "position_acked", "gauge", "Highest event id acknowledged." },
-    { GAUGE_POLLS, ROLE_INGEST, "polls_total", "counter", "Polls of the events service." },
-    { GAUGE_CREDIT, ROLE_INGEST, "credit", "gauge", "Events that may be taken on top of those in flight." },
-    { GAUGE_OLDEST, ROLE_INGEST, "oldest_seconds", "gauge",
+    { GAUGE_POSITION_ACKED, OF (ROLE_INGEST), "position_acked", "gauge", "Highest event id acknowledged." },
+    { GAUGE_POLLS, OF (ROLE_INGEST), "polls_total", "counter", "Polls of the events service." },
+    { GAUGE_CREDIT, OF (ROLE_INGEST), "credit", "gauge",
+      "Events that may be taken on top of those in flight." },
+    { GAUGE_OLDEST, OF (ROLE_INGEST), "oldest_seconds", "gauge",
       "Age of the oldest event that is not settled, since it was read." },
-    { GAUGE_PARKED, ROLE_DECISION, "parked_total", "counter",
+    { GAUGE_PARKED, OF (ROLE_DECISION), "parked_total", "counter",
       "Rewards that were refused or became uncertain." },
-    { GAUGE_BAD_PAGES, ROLE_INGEST, "bad_pages_total", "counter", "Pages that were not as they should be." },
+    { GAUGE_BAD_PAGES, OF (ROLE_INGEST), "bad_pages_total", "counter",
+      "Pages that were not as they should be." },
 };
 
 /*  The age of what happened then, seconds since the epoch; 0 for what did not. */
@@ -372,8 +385,7 @@ static void say_gauges (struct page *page, struct monitor *monitor)
         say_head (page, gauge_rows[row].name, gauge_rows[row].type, gauge_rows[row].help);
         for (enum role role = ROLE_INGEST; role < (enum role) MONITOR_ROLES; role++) {
             struct actor_numbers *actor = &monitor->actors[role];
-            bool has = gauge_rows[row].only == ROLE_SHELL ? role != ROLE_STATS : role == gauge_rows[row].only;
-            if (atomic_load (&actor->here) && has)
+            if (atomic_load (&actor->here) && (gauge_rows[row].roles & OF (role)))
                 say (page, "guerdon_%s{actor=\"%s\"} %" PRIu64 "\n", gauge_rows[row].name, role_name (role),
                      read_gauge (actor, gauge_rows[row].gauge));
         }

@@ -424,7 +424,7 @@ class Documents(unittest.TestCase):
         for key in re.findall(r"[a-z0-9-]+", sorted_by.replace(" or ", " ")):
             top("--once", "--sort", key, "127.0.0.1:%d" % free_port(), code=1)
         columns = set(re.findall(r"`([a-z0-9_]+)`", text))
-        for key in ("unsettled", "unacked", "oldest_s", "in_flight", "credit", "p50_ms", "p99_ms", "interval_ms"):
+        for key in ("unsettled", "unacked", "oldest_s", "in_flight", "queue", "concurrency", "breaker", "credit", "p50_ms", "p99_ms", "interval_ms"):
             self.assertIn(key, columns)
 
     def test_the_script_in_it_runs(self):

@@ -56,7 +56,7 @@ static struct breaker breaker_at (enum stage stage)
     breaker_init (&breaker);
     if (stage == STAGE_NEW)
         return breaker;
-    breaker_answered (&breaker, 1000);
+    breaker_answered (&breaker);
     if (stage == STAGE_DOWN || stage == STAGE_ASKING || stage == STAGE_BOTH)
         breaker_down (&breaker, 2000, 100);
     if (stage == STAGE_TRIPPED || stage == STAGE_TRYING || stage == STAGE_BOTH)
@@ -86,10 +86,10 @@ static void happen (struct breaker *breaker, enum happens what)
         breaker_ask (breaker);
         return;
     case ANSWERED:
-        breaker_answered (breaker, 2050);
+        breaker_answered (breaker);
         return;
     case GOOD:
-        breaker_good (breaker, 2050);
+        breaker_good (breaker);
         return;
     }
 }
@@ -173,27 +173,6 @@ static void test_a_breaker_may_stay_open_for_ever (void **state)
     breaker.failures = UINT32_MAX;
     breaker_down (&breaker, 5000, 1);
     assert_int_equal (breaker.failures, UINT32_MAX);
-}
-
-static void test_only_time_in_which_others_are_served_counts (void **state)
-{
-    (void) state;
-    struct breaker breaker;
-    breaker_init (&breaker);
-    assert_int_equal (breaker_serving_ms (&breaker, 99999), 0);
-    breaker_answered (&breaker, 100000);
-    assert_int_equal (breaker_serving_ms (&breaker, 100000), 0);
-    assert_int_equal (breaker_serving_ms (&breaker, 100700), 700);
-    breaker_good (&breaker, 100700); /* once more changes nothing */
-    breaker_down (&breaker, 101000, 100);
-    assert_int_equal (breaker_serving_ms (&breaker, 4000000), 1000);
-    breaker_tick (&breaker, 4000000);
-    assert_int_equal (breaker_serving_ms (&breaker, 4000000), 1000);
-    breaker_answered (&breaker, 4000000);
-    assert_int_equal (breaker_serving_ms (&breaker, 4000001), 1001);
-    breaker_trip (&breaker, 4000010, 100);
-    breaker_tick (&breaker, 5000000);
-    assert_int_equal (breaker_serving_ms (&breaker, 5000000), 1010);
 }
 
 /*  ---- the limiter -------------------------------------------------------- */
@@ -447,7 +426,6 @@ int main (void)
         cmocka_unit_test (test_what_the_service_asks_for_is_waited_at_least_and_bounded),
         cmocka_unit_test (test_every_transition_of_the_breaker),
         cmocka_unit_test (test_a_breaker_may_stay_open_for_ever),
-        cmocka_unit_test (test_only_time_in_which_others_are_served_counts),
         cmocka_unit_test (test_after_an_outage_the_limit_grows_by_one_for_as_many_good_answers),
         cmocka_unit_test (test_a_limit_that_is_not_reached_does_not_grow),
         cmocka_unit_test (test_an_overload_halves_the_limit_once_for_all_that_met_it),

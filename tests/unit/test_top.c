@@ -14,6 +14,7 @@
 #include "actors/base/json.h"
 #include "actors/base/monitor.h"
 #include "bin/top_print.h"
+#include "include/policy.h"
 
 enum { PAGE_SIZE = 32 * 1024, NOW_S = 1700000000, TEXT_SIZE = 1024 * 1024 };
 
@@ -145,6 +146,9 @@ static void test_every_figure_of_our_own_page_is_found (void **state)
     monitor_gauge (monitor, ROLE_INGEST, GAUGE_POSITION_ACKED, 25);
     monitor_gauge (monitor, ROLE_INGEST, GAUGE_CREDIT, 99);
     monitor_gauge (monitor, ROLE_CURRENCY_CLIENT, GAUGE_RETRIES, 3);
+    monitor_gauge (monitor, ROLE_CURRENCY_CLIENT, GAUGE_QUEUE, 12);
+    monitor_gauge (monitor, ROLE_CURRENCY_CLIENT, GAUGE_BREAKER, BREAKER_OPEN);
+    monitor_gauge (monitor, ROLE_USERMETA_CLIENT, GAUGE_CONCURRENCY, 16);
     monitor_http (monitor, SERVICE_CURRENCY, HTTP_ANSWERED, 200, 3);
     monitor_http (monitor, SERVICE_CURRENCY, HTTP_ANSWERED, 503, 3);
     monitor_http (monitor, SERVICE_CURRENCY, HTTP_TIMEOUT, 0, 3);
@@ -158,6 +162,12 @@ static void test_every_figure_of_our_own_page_is_found (void **state)
     check (TABLE_PROCESSES, "", "success", 7);
     check (TABLE_ACTORS, "decision", "in", 10);
     check (TABLE_ACTORS, "decision", "out", 20);
+    check (TABLE_ACTORS, "decision", "queue", NAN);
+    check (TABLE_ACTORS, "ingest", "breaker", NAN);
+    check (TABLE_ACTORS, "currency-client", "queue", 12);
+    check (TABLE_ACTORS, "currency-client", "breaker", BREAKER_OPEN);
+    check (TABLE_ACTORS, "usermeta-client", "breaker", BREAKER_CLOSED);
+    check (TABLE_ACTORS, "usermeta-client", "concurrency", 16);
     check (TABLE_ACTORS, "decision", "dropped", 30);
     check (TABLE_ACTORS, "ingest", "credit", 99);
     check (TABLE_ACTORS, "decision", "credit", NAN);
@@ -299,7 +309,11 @@ static void test_lines_are_sorted_by_any_column_that_is_told (void **state)
            "guerdon_in_flight{actor=\"a\"} 7\nguerdon_messages_total{actor=\"d\",direction=\"in\"} 1\n");
     static const struct {
         const char *sort, *order;
-    } rows[] = { { "process", "bcad" }, { "in-flight", "cabd" }, { "actor", "abcd" }, { "p99", "bcad" } };
+    } rows[] = { { "process", "bcad" },
+                 { "in-flight", "cabd" },
+                 { "actor", "abcd" },
+                 { "p99", "bcad" },
+                 { "queue", "bcad" } };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         assert_true (top_sort_known (rows[i].sort));
         size_t count = top_lines (processes, 2, TABLE_ACTORS, rows[i].sort, NOW_S, lines);
@@ -389,6 +403,39 @@ static void test_ready_of_any_form_does_no_harm (void **state)
     }
 }
 
+static void test_a_breaker_is_told_in_words (void **state)
+{
+    (void) state;
+    static const struct {
+        unsigned value;
+        const char *word; /* NULL: not known */
+    } rows[] = { { BREAKER_CLOSED, "closed" },
+                 { BREAKER_HALF_OPEN, "half-open" },
+                 { BREAKER_OPEN, "open" },
+                 { BREAKER_OPEN + 1, NULL },
+                 { UINT32_MAX, NULL } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char metrics[64], words[128];
+        snprintf (metrics, sizeof metrics, "guerdon_breaker{actor=\"a\"} %u\n", rows[i].value);
+        looks (processes, "", metrics);
+        shown (1);
+        /*  IN/s, OUT/s, IN FLIGHT, QUEUE and LIMIT are not known. */
+        const char *word = rows[i].word ? rows[i].word : "-";
+        snprintf (words, sizeof words, "a    %9s%9s%11s%9s%9s%11s", "-", "-", "-", "-", "-", word);
+        shows (words);
+        struct top_view view = view_of (1);
+        struct packer packer;
+        packer_init (&packer, text, TEXT_SIZE);
+        top_print_object (&view, &packer);
+        size_t size = 0;
+        char *json = json_write (packer_raw (&packer), NO_TEXT, &size);
+        assert_non_null (json);
+        snprintf (words, sizeof words, rows[i].word ? "\"breaker\":\"%s\"" : "\"breaker\":null", word);
+        assert_non_null (memmem (json, size, words, strlen (words)));
+        free (json);
+    }
+}
+
 static void test_who_does_not_answer_is_shown_as_such (void **state)
 {
     (void) state;
@@ -463,6 +510,7 @@ int main (void)
         TEST (test_lines_are_sorted_by_any_column_that_is_told),
         TEST (test_what_another_process_says_cannot_write_to_the_terminal),
         TEST (test_ready_of_any_form_does_no_harm),
+        TEST (test_a_breaker_is_told_in_words),
         TEST (test_who_does_not_answer_is_shown_as_such),
         TEST (test_as_many_processes_as_there_may_be_fit),
         TEST (test_a_screen_is_never_larger_than_the_terminal),
