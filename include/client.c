@@ -3,6 +3,7 @@
 #include "include/client.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "include/backoff.h"
 #include "include/effects.h"
@@ -17,11 +18,6 @@ enum { PASS_OVER_MS = 10 };
 
 /*  A retry is worth a warning once a job failed this often. */
 enum { STUBBORN_ATTEMPTS = 4 };
-
-/*  Who asks to be opened, and has more requests here than this, is one who came
-    back and does not know of them: with as many more as it may send there would be
-    no room. It is opened when they are answered. */
-enum { FORGOTTEN_MAX = REQUESTS_SPARE / 4 };
 
 /*  What was asked for in the message at hand. */
 struct call {
@@ -120,14 +116,17 @@ static void stop_and_ask (const struct call *call, const struct http_answer *ans
     put_timer (call->effects, TIMER_QUESTION, call->now.steady_ms + wait);
 }
 
-/*  A good answer to a job. */
+/*  A good answer to a job. Where the question proves nothing, it is the writes
+    that are on trial: a good answer to a read is none for them. */
 static void note_good (const struct call *call, uint8_t kind)
 {
     struct client *client = call->client;
     client->good[kind]++;
-    client->failures = 0;
-    client->failed_many = false;
-    client->trial = false;
+    if (kind == KIND_WRITE || client->rules->question_proves) {
+        client->failures = 0;
+        client->failed_many = false;
+        client->trial = false;
+    }
     if (client->probing || client->state != SERVICE_UP)
         set_up (call);
 }
@@ -138,11 +137,13 @@ static void note_failure (const struct call *call, const struct pending *job,
                           const struct http_answer *answer)
 {
     struct client *client = call->client;
+    if (client->rules->question_proves || job->kind != KIND_WRITE)
+        return;
     if (client->failures++ == 0)
         client->failed_serial = job->serial;
     else if (client->failed_serial != job->serial)
         client->failed_many = true;
-    if (client->rules->question_proves || !client->failed_many || client->failures < TRIAL_FAILURES)
+    if (!client->failed_many || client->failures < TRIAL_FAILURES)
         return;
     client->trial = true;
     set_down (call, answer);
@@ -204,15 +205,11 @@ static void accept (const struct call *call, const struct http_answer *answer)
 static void open_peers (const struct call *call)
 {
     struct client *client = call->client;
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < client->peers_count && client->accepted; i++) {
-        if (requests_of (&client->requests, client->peers[i]) <= FORGOTTEN_MAX)
-            put_plain (call->effects, client->peers[i], MESSAGE_OPENED);
-        else
-            client->peers[kept++] = client->peers[i];
-    }
-    if (client->accepted)
-        client->peers_count = kept;
+    if (!client->accepted)
+        return;
+    for (uint32_t i = 0; i < client->peers_count; i++)
+        put_plain (call->effects, client->peers[i], MESSAGE_OPENED);
+    client->peers_count = 0;
 }
 
 static void on_question_answer (const struct call *call, const struct http_answer *answer)
@@ -228,11 +225,8 @@ static void on_question_answer (const struct call *call, const struct http_answe
     }
     if (!client->accepted)
         accept (call, answer);
-    if (client->rules->question_proves) {
+    if (client->rules->question_proves)
         client->good[client->question_asked]++;
-        client->failures = 0;
-        client->failed_many = false;
-    }
     set_up (call);
 }
 
@@ -278,6 +272,25 @@ static void retry_later (const struct call *call, uint32_t job, const struct htt
     requests_wait (&client->requests, job, call->now.steady_ms + wait);
 }
 
+/*  A read that finds out what became of a write: it is never to blame. */
+static bool finds_out (const struct client *client, uint32_t job)
+{
+    return client->rules->unanswered && requests_at (&client->requests, job)->kind == KIND_READ;
+}
+
+/*  A job that was not answered well, and may have reached the service, is tried
+    again, unless the room has had enough of it. `spent`: not as it is. */
+static void try_again (const struct call *call, uint32_t job, const struct http_answer *answer, bool spent)
+{
+    struct client *client = call->client;
+    const struct client_rules *rules = client->rules;
+    if (finds_out (client, job) && rules->unanswered (client->room, job, answer, call->effects))
+        return;
+    if (requests_at (&client->requests, job)->kind == KIND_WRITE && rules->unknown)
+        rules->unknown (client->room, job, call->now, answer, spent);
+    retry_later (call, job, answer);
+}
+
 static void split (const struct call *call, uint32_t job)
 {
     struct client *client = call->client;
@@ -316,10 +329,11 @@ static void strike (const struct call *call, uint32_t job, const struct http_ans
     if (pending->strikes < STRIKES_MAX)
         pending->strikes++;
     uint64_t since_ms = call->now.steady_ms - pending->failed_ms;
-    if (pending->strikes == STRIKES_MAX && since_ms >= call->client->rules->patience_ms)
+    bool spent = pending->strikes == STRIKES_MAX && since_ms >= call->client->rules->patience_ms;
+    if (spent && !call->client->rules->unknown)
         give_up (call, job, answer);
     else
-        retry_later (call, job, answer);
+        try_again (call, job, answer, spent);
 }
 
 /*  A job failed, and it may be its own fault. */
@@ -327,8 +341,8 @@ static void suspect (const struct call *call, uint32_t job, const struct http_an
 {
     struct client *client = call->client;
     struct pending *pending = requests_at (&client->requests, job);
-    bool proven = client->good[pending->kind] > pending->good_seen;
-    pending->good_seen = client->good[pending->kind];
+    bool proven = client->good[pending->kind] > pending->good_seen[pending->kind];
+    pending->good_seen[pending->kind] = client->good[pending->kind];
     pending->suspect = true;
     if (pending->failed_ms == 0)
         pending->failed_ms = call->now.steady_ms;
@@ -338,8 +352,8 @@ static void suspect (const struct call *call, uint32_t job, const struct http_an
         client->question_secret = verdict_of (answer) == VERDICT_DENIED;
     }
     note_failure (call, pending, answer);
-    if (!proven)
-        retry_later (call, job, answer);
+    if (!proven || finds_out (client, job))
+        try_again (call, job, answer, false);
     else if (pending->members > 1)
         split (call, job);
     else
@@ -350,6 +364,10 @@ static void on_refused (const struct call *call, uint32_t job, const struct http
 {
     struct client *client = call->client;
     note_good (call, requests_at (&client->requests, job)->kind);
+    if (finds_out (client, job)) {
+        try_again (call, job, answer, false);
+        return;
+    }
     if (requests_at (&client->requests, job)->members > 1) {
         split (call, job);
         return;
@@ -367,7 +385,20 @@ static void on_slow_down (const struct call *call, uint32_t job, const struct ht
     const struct pending *pending = requests_at (&client->requests, job);
     uint64_t until = call->now.steady_ms + wait_ms (client, pending->attempts + 1, pending->serial, answer);
     client->hold_ms = client->hold_ms > until ? client->hold_ms : until;
-    retry_later (call, job, answer);
+    try_again (call, job, answer, false);
+}
+
+/*  The end of a write that nobody remembers. Of the service it says the same as
+    any other. */
+static void on_forgotten_answer (const struct call *call, uint32_t job, const struct http_answer *answer)
+{
+    struct client *client = call->client;
+    enum verdict verdict = verdict_of (answer);
+    if (verdict == VERDICT_GOOD || verdict == VERDICT_REFUSED)
+        note_good (call, KIND_WRITE);
+    if (client->rules->ended)
+        client->rules->ended (client->room, job, call->now);
+    requests_drop (&client->requests, job);
 }
 
 static void on_job_answer (const struct call *call, uint32_t job, const struct message *message)
@@ -417,7 +448,10 @@ static void on_http_answer (const struct call *call, const struct message *messa
             return;
         }
         client->flying--;
-        on_job_answer (call, flight->job, message);
+        if (requests_at (&client->requests, flight->job)->forgotten)
+            on_forgotten_answer (call, flight->job, &message->http_answer);
+        else
+            on_job_answer (call, flight->job, message);
         return;
     }
     /*  An answer nobody waits for is dropped: it came twice, or is rubbish. */
@@ -433,7 +467,8 @@ static void wake (const struct call *call)
     uint32_t job;
     while ((job = requests_wake (&client->requests, call->now.steady_ms)) != REQUEST_NONE) {
         const struct pending *pending = requests_at (&client->requests, job);
-        if (pending->members > 1 && pending->suspect && client->good[pending->kind] > pending->good_seen)
+        if (pending->members > 1 && pending->suspect &&
+            client->good[pending->kind] > pending->good_seen[pending->kind])
             split (call, job);
         else
             client_retry (client, job);
@@ -459,12 +494,16 @@ static void send_jobs (const struct call *call)
             return;
         struct pending *pending = requests_at (&client->requests, job);
         struct message http = { .trace = pending->trace };
+        if (pending->hold_ms > call->now.steady_ms) {
+            requests_wait (&client->requests, job, pending->hold_ms);
+            continue;
+        }
         if (!client->rules->fill (client->room, job, &http)) {
             requests_wait (&client->requests, job, call->now.steady_ms + PASS_OVER_MS);
             continue;
         }
         if (pending->attempts == 0)
-            pending->good_seen = client->good[pending->kind];
+            memcpy (pending->good_seen, client->good, sizeof client->good);
         client->flying++;
         send_flight (call, flight, job, &http);
     }
@@ -547,6 +586,32 @@ static void on_open (const struct call *call, struct address peer)
     client->peers[client->peers_count++] = peer;
 }
 
+/*  Forgets what an asker does not know of any more: what is not in the air, and
+    the reads that are. A read that others wait for as well goes out again. */
+static void on_restarted (const struct call *call, struct address peer)
+{
+    struct client *client = call->client;
+    struct requests *requests = &client->requests;
+    request_list_forget (requests, &client->ready, peer);
+    requests_forget (requests, peer);
+    for (size_t i = 0; i < HTTP_CONCURRENCY_MAX; i++) {
+        struct flight *flight = &client->flights[i];
+        if (flight->id == 0 || flight->job == REQUEST_NONE || !requests_from (requests, flight->job, peer))
+            continue;
+        if (requests_at (requests, flight->job)->kind == KIND_WRITE) {
+            requests_at (requests, flight->job)->forgotten = true;
+            continue;
+        }
+        struct message cancel = { .id = MESSAGE_HTTP_CANCEL, .http_cancel = { .request = flight->id } };
+        put (call->effects, TO_SHELL, &cancel);
+        flight->id = 0;
+        client->flying--;
+        uint32_t rest = requests_without (requests, flight->job, peer);
+        if (rest != REQUEST_NONE)
+            client_retry (client, rest);
+    }
+}
+
 static void on_timer (const struct call *call, uint64_t timer)
 {
     struct client *client = call->client;
@@ -556,16 +621,32 @@ static void on_timer (const struct call *call, uint64_t timer)
         client->question_wanted = true;
 }
 
+/*  Counts the time since the last message, when nothing stood against the service
+    in it: no question without an answer. */
+static void count_served (const struct call *call)
+{
+    struct client *client = call->client;
+    bool served = client->accepted && !client->probing && !client->question_wanted && !client->question_id;
+    if (served)
+        client->served_ms += call->now.steady_ms - client->served_at_ms;
+    client->served_at_ms = call->now.steady_ms;
+}
+
 void client_handle (struct client *client, struct moment now, const struct message *message,
                     const struct effects *effects)
 {
     const struct call call = { client, now, effects };
+    count_served (&call);
     switch (message->id) {
     case MESSAGE_START:
         on_start (&call);
         return;
     case MESSAGE_OPEN:
         on_open (&call, message->from);
+        return;
+    case MESSAGE_PEER:
+        if (message->peer.state == PEER_RESTARTED)
+            on_restarted (&call, message->from);
         return;
     case MESSAGE_HTTP_ANSWER:
         on_http_answer (&call, message);
@@ -585,6 +666,28 @@ void client_handle (struct client *client, struct moment now, const struct messa
 }
 
 /*  ---- for the rooms ------------------------------------------------------ */
+
+uint64_t client_served_ms (const struct client *client)
+{
+    return client->served_ms;
+}
+
+bool client_on_trial (const struct client *client)
+{
+    return client->trial;
+}
+
+bool client_in_air (const struct client *client, uint32_t job)
+{
+    const struct requests *requests = &client->requests;
+    for (size_t i = 0; i < HTTP_CONCURRENCY_MAX; i++) {
+        const struct flight *flight = &client->flights[i];
+        if (flight->id && flight->job != REQUEST_NONE && flight->job != job &&
+            text_equal (requests_user (requests, flight->job), requests_user (requests, job)))
+            return true;
+    }
+    return false;
+}
 
 void client_retry (struct client *client, uint32_t job)
 {

@@ -22,12 +22,21 @@
         question proves nothing about requests, they are tried one at a time
         until one succeeds.
 
-    The same question, asked at START as the probe, has to be accepted before
-    anybody is told OPENED. Who comes back while what it asked in an earlier life is
-    still held is told so when that is mostly answered.
+    A write that failed may have been carried out all the same, unless no
+    connection stood. A room that must not do it twice turns it into a read that
+    finds out (`unknown`), and back when it was not done. Such a read is never to
+    blame: it is for the room to say for how long it is asked (`unanswered`).
 
-    Messages in:   START, OPEN, TURN, TIMER, HTTP_ANSWER, DRAIN
-    Messages out:  OPENED, HTTP_REQUEST, SET_TIMER, HEALTH, MEASURE, LOG, DRAINED
+    The same question, asked at START as the probe, has to be accepted before
+    anybody is told OPENED.
+
+    An asker that came back without its memory does not know what it asked: its
+    requests are dropped, its reads in the air cancelled. A write in the air
+    cannot be taken back: it is kept until it ended, and nobody is answered.
+
+    Messages in:   START, OPEN, PEER, TURN, TIMER, HTTP_ANSWER, DRAIN
+    Messages out:  OPENED, HTTP_REQUEST, HTTP_CANCEL, SET_TIMER, HEALTH, MEASURE,
+                   LOG, DRAINED
     Overload:      more requests than the capacity, or more than PEERS_MAX
                    askers, are the room's, or dropped with a log line.
 */
@@ -42,10 +51,7 @@
 /*  Bounds of a client. REQUESTS_SPARE stands on top of the window.
     TRIAL_FAILURES in a row, of more than one job, make the client go easy on the
     service. */
-enum { PEERS_MAX = 64, REQUESTS_SPARE = 64, STRIKES_MAX = 5, TRIAL_FAILURES = 4, CLIENT_KINDS_MAX = 2 };
-
-/*  Kinds of requests, each proven by good answers of its own. */
-enum { KIND_READ, KIND_WRITE };
+enum { PEERS_MAX = 64, REQUESTS_SPARE = 64, STRIKES_MAX = 5, TRIAL_FAILURES = 4 };
 
 /*  The timers of a client; a room has none besides. */
 enum { TIMER_QUESTION, TIMER_DUE };
@@ -75,6 +81,24 @@ struct client_rules {
 
     /*  Answers one request as refused for good. The client drops it. */
     void (*refuse) (void *room, uint32_t slot, struct text reason, const struct effects *effects);
+
+    /*  What follows is NULL in a room whose writes may be done twice. */
+
+    /*  A write was tried, and nobody knows whether it was carried out. The room
+        may make a read of it, and hold it back, before it goes out again. `spent`:
+        it failed as often as it may, and is not to be tried again as it is. */
+    void (*unknown) (void *room, uint32_t job, struct moment now, const struct http_answer *answer,
+                     bool spent);
+
+    /*  A read was refused, failed, or answered with what makes no sense. True
+        when the room has answered and dropped it, false when it is to be asked
+        again. Reads are not refused then, and get no strikes. */
+    bool (*unanswered) (void *room, uint32_t job, const struct http_answer *answer,
+                        const struct effects *effects);
+
+    /*  A write whose sender has forgotten it came to its end, whatever that is;
+        the client drops it. */
+    void (*ended) (void *room, uint32_t job, struct moment now);
 };
 
 /*  An HTTP request under way. */
@@ -107,11 +131,13 @@ struct client {
     bool question_secret;       /* it has to try the secret, as the probe does */
     uint32_t question_failures; /* in a row */
 
-    uint64_t good[CLIENT_KINDS_MAX]; /* good answers so far */
-    uint32_t failures;               /* of jobs in a row, 0 after a good answer */
-    uint64_t failed_serial;          /* the job that failed first of them */
-    bool failed_many;                /* and another one failed too */
-    uint64_t hold_ms;                /* steady time before which no job goes out */
+    uint64_t good[KINDS_MAX]; /* good answers so far */
+    uint32_t failures;        /* of jobs in a row, 0 after a good answer */
+    uint64_t failed_serial;   /* the job that failed first of them */
+    bool failed_many;         /* and another one failed too */
+    uint64_t hold_ms;         /* steady time before which no job goes out */
+    uint64_t served_ms;       /* how long the service was there, as far as that was known */
+    uint64_t served_at_ms;    /* steady time up to which that is counted */
 
     struct address peers[PEERS_MAX]; /* they wait for OPENED */
     uint32_t peers_count;
@@ -138,6 +164,16 @@ void client_init (struct client *client, const struct client_rules *rules, void 
 /*  Takes any message that is not the room's own. */
 void client_handle (struct client *client, struct moment now, const struct message *message,
                     const struct effects *effects);
+
+/*  A clock that stands still while the service does not answer the question, or
+    has not yet. */
+uint64_t client_served_ms (const struct client *client);
+
+/*  True while every write fails, and one is tried at a time. */
+bool client_on_trial (const struct client *client);
+
+/*  True while a request of this user other than `job` is in the air. */
+bool client_in_air (const struct client *client, uint32_t job);
 
 /*  Queues a job to be sent next, in order, before anything is gathered. */
 void client_retry (struct client *client, uint32_t job);

@@ -3,6 +3,7 @@
 #include "include/requests.h"
 
 #include <assert.h>
+#include <string.h>
 
 static size_t aligned (size_t size)
 {
@@ -94,16 +95,6 @@ void requests_drop (struct requests *requests, uint32_t slot)
     requests->count--;
 }
 
-uint32_t requests_of (const struct requests *requests, struct address from)
-{
-    uint32_t count = 0;
-    for (uint32_t slot = 0; slot < requests->touched; slot++) {
-        const struct pending *pending = &requests->slots[slot];
-        count += pending->members > 0 && pending->from.role == from.role && pending->from.peer == from.peer;
-    }
-    return count;
-}
-
 /*  ---- jobs --------------------------------------------------------------- */
 
 /*  A job as it was before it was tried. */
@@ -113,7 +104,7 @@ static void untried (struct pending *job, uint32_t members)
     job->attempts = 0;
     job->strikes = 0;
     job->failed_ms = 0;
-    job->good_seen = 0;
+    memset (job->good_seen, 0, sizeof job->good_seen);
     job->suspect = false;
 }
 
@@ -150,6 +141,74 @@ uint32_t requests_halve (struct requests *requests, uint32_t job)
     untried (first, kept);
     untried (requests_at (requests, other), members - kept);
     return other;
+}
+
+static bool same (struct address a, struct address b)
+{
+    return a.role == b.role && a.peer == b.peer;
+}
+
+bool requests_from (const struct requests *requests, uint32_t job, struct address from)
+{
+    for (uint32_t slot = job; slot != REQUEST_NONE; slot = requests_at (requests, slot)->member)
+        if (same (requests_at (requests, slot)->from, from))
+            return true;
+    return false;
+}
+
+uint32_t requests_without (struct requests *requests, uint32_t job, struct address from)
+{
+    if (!requests_from (requests, job, from))
+        return job;
+    struct pending head = *requests_at (requests, job);
+    uint32_t first = REQUEST_NONE, last = REQUEST_NONE, left = 0, next;
+    for (uint32_t slot = job; slot != REQUEST_NONE; slot = next) {
+        struct pending *pending = requests_at (requests, slot);
+        next = pending->member;
+        pending->member = REQUEST_NONE;
+        if (same (pending->from, from)) {
+            pending->members = 1;
+            requests_drop (requests, slot);
+            continue;
+        }
+        if (first == REQUEST_NONE)
+            first = slot;
+        else
+            requests_at (requests, last)->member = slot;
+        last = slot;
+        left++;
+    }
+    if (first == REQUEST_NONE)
+        return REQUEST_NONE;
+    struct pending *rest = requests_at (requests, first);
+    rest->members = left;
+    rest->due_ms = head.due_ms;
+    if (first != job)
+        untried (rest, left);
+    return first;
+}
+
+void requests_forget (struct requests *requests, struct address from)
+{
+    /*  What is left is put in again one by one, below what is still to come. */
+    uint32_t size = requests->heap_size;
+    requests->heap_size = 0;
+    for (uint32_t i = 0; i < size; i++) {
+        uint32_t job = requests_without (requests, requests->heap[i], from);
+        if (job != REQUEST_NONE)
+            requests_wait (requests, job, requests_at (requests, job)->due_ms);
+    }
+}
+
+void request_list_forget (struct requests *requests, struct request_list *list, struct address from)
+{
+    struct request_list left;
+    request_list_init (&left);
+    uint32_t job;
+    while ((job = request_list_pop (requests, list)) != REQUEST_NONE)
+        if ((job = requests_without (requests, job, from)) != REQUEST_NONE)
+            request_list_push (requests, &left, job);
+    *list = left;
 }
 
 /*  ---- lists -------------------------------------------------------------- */

@@ -20,24 +20,29 @@
 enum { REQUEST_WHAT_MAX = KEY_SIZE_MAX + VALUE_SIZE_MAX + 8 };
 _Static_assert(REQUEST_WHAT_MAX <= USER_SIZE_MAX, "what a request carries is kept like a user id");
 
+/*  Kinds of requests: who asks for a write a second time may do a second thing. */
+enum { KIND_READ, KIND_WRITE, KINDS_MAX };
+
 /*  One request. Fields below `members` describe the job and count in its first
     slot only. */
 struct pending {
-    uint64_t request;    /* the sender's number for it */
-    uint64_t trace;      /* the event it is for */
-    uint64_t serial;     /* grows with every request taken: tells them apart, orders them */
-    int64_t amount;      /* a number that the room may need */
-    struct address from; /* who wants the answer */
-    uint32_t next;       /* in a list of jobs, or of free slots */
-    uint32_t member;     /* the next request of the same job */
-    uint32_t members;    /* requests in the job */
-    uint64_t due_ms;     /* steady time it waits for */
-    uint64_t failed_ms;  /* steady time of its first failure; 0: none yet */
-    uint64_t good_seen;  /* good answers to others, when it was sent first or failed last */
-    uint32_t attempts;   /* failures in a row */
-    uint8_t strikes;     /* failures that are its own fault, as far as one can tell */
-    uint8_t kind;        /* what is asked; the room's own numbers */
-    bool suspect;        /* it may be its own fault */
+    uint64_t request;              /* the sender's number for it */
+    uint64_t trace;                /* the event it is for */
+    uint64_t serial;               /* grows with every request taken: tells them apart, orders them */
+    int64_t amount;                /* a number that the room may need */
+    struct address from;           /* who wants the answer */
+    bool forgotten;                /* ... and has forgotten that it asked: nobody is answered */
+    uint32_t next;                 /* in a list of jobs, or of free slots */
+    uint32_t member;               /* the next request of the same job */
+    uint32_t members;              /* requests in the job */
+    uint64_t due_ms;               /* steady time it waits for */
+    uint64_t hold_ms;              /* steady time before which it must not go out; 0: none */
+    uint64_t failed_ms;            /* steady time of its first failure; 0: none yet */
+    uint64_t good_seen[KINDS_MAX]; /* good answers of each kind, when it was sent first or failed last */
+    uint32_t attempts;             /* failures in a row */
+    uint8_t strikes;               /* failures that are its own fault, as far as one can tell */
+    uint8_t kind;                  /* KIND_READ, KIND_WRITE */
+    bool suspect;                  /* it may be its own fault */
 };
 
 /*  Jobs in order. */
@@ -75,9 +80,6 @@ uint32_t requests_keep (struct requests *requests, const struct message *message
 /*  Gives the slot of an answered request back; it is in no list and no job. */
 void requests_drop (struct requests *requests, uint32_t slot);
 
-/*  How many requests of a sender are held; looks at every slot. */
-uint32_t requests_of (const struct requests *requests, struct address from);
-
 /*  The request in a slot that is or was in use. */
 struct pending *requests_at (const struct requests *requests, uint32_t slot);
 
@@ -98,6 +100,18 @@ uint32_t requests_unjoin (struct requests *requests, uint32_t job);
 /*  Cuts a job of two or more in halves: `job` keeps the first, the other is
     returned. Both are as if they had never been tried. */
 uint32_t requests_halve (struct requests *requests, uint32_t job);
+
+/*  True when a request of the job comes from this sender. */
+bool requests_from (const struct requests *requests, uint32_t job, struct address from);
+
+/*  Drops what a sender asked out of a job that is at no place. What is left is
+    the job returned, or REQUEST_NONE; without its first request it is as if it
+    had never been tried. */
+uint32_t requests_without (struct requests *requests, uint32_t job, struct address from);
+
+/*  The same for every job that waits for a time, and for every job of a list. */
+void requests_forget (struct requests *requests, struct address from);
+void request_list_forget (struct requests *requests, struct request_list *list, struct address from);
 
 /*  An empty list. */
 void request_list_init (struct request_list *list);

@@ -397,6 +397,11 @@ static void handle (void *state, struct moment now, const struct message *messag
     case MESSAGE_WRITE_META:
         on_write_meta (self, message, effects);
         return;
+    case MESSAGE_PEER:
+        if (message->peer.state == PEER_RESTARTED)
+            request_list_forget (&self->client.requests, &self->fresh, message->from);
+        client_handle (&self->client, now, message, effects);
+        return;
     default:
         client_handle (&self->client, now, message, effects);
         return;

@@ -10,9 +10,14 @@
     A user that is missing from a reply is not taken for one without values:
     it is asked for alone, and then refused.
 
-    Messages in:   START, OPEN, READ_META, WRITE_META, TURN, TIMER, HTTP_ANSWER, DRAIN
-    Messages out:  OPENED, META, META_WRITTEN, HTTP_REQUEST, SET_TIMER, HEALTH,
-                   MEASURE, LOG, DRAINED
+    A decision that came back without its memory: what it asked before is
+    forgotten. A marker write that is in the air may land late, which is
+    harmless: whoever writes the marker wants it there, and any value will do.
+
+    Messages in:   START, OPEN, PEER, READ_META, WRITE_META, TURN, TIMER,
+                   HTTP_ANSWER, DRAIN
+    Messages out:  OPENED, META, META_WRITTEN, HTTP_REQUEST, HTTP_CANCEL, SET_TIMER,
+                   HEALTH, MEASURE, LOG, DRAINED
     Overload:      more requests at once than the window and REQUESTS_SPARE are
                    answered refused, with an error in the log.
 */

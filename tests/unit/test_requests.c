@@ -138,6 +138,73 @@ static void jobs_wake_in_the_order_they_are_due (void **state)
     }
 }
 
+/*  ---- askers that forgot ------------------------------------------------- */
+
+/*  A request of one of two askers. */
+static uint32_t keep_from (struct requests *requests, uint16_t peer)
+{
+    const struct message message = { .id = MESSAGE_READ_META, .from = { ROLE_DECISION, peer } };
+    return requests_keep (requests, &message, TEXT_LITERAL ("alice"), NO_TEXT);
+}
+
+static void what_was_forgotten_is_gone_and_the_rest_is_in_its_place (void **state)
+{
+    (void) state;
+    unsigned seed = (unsigned) time (NULL);
+    print_message ("seed %u\n", seed);
+    for (unsigned round = 0; round < 200; round++) {
+        struct fixture fixture;
+        set_up (&fixture);
+        struct requests *requests = &fixture.requests;
+        struct request_list list;
+        request_list_init (&list);
+        uint32_t stay = 0, go = 0;
+        while (requests->count + 3 <= SLOTS) {
+            uint32_t job = REQUEST_NONE, last = REQUEST_NONE;
+            for (unsigned i = (unsigned) rand_r (&seed) % 3; i < 3; i++) {
+                uint16_t peer = (uint16_t) (rand_r (&seed) % 2);
+                uint32_t slot = keep_from (requests, peer);
+                stay += peer == 0;
+                go += peer == 1;
+                if (job == REQUEST_NONE)
+                    job = slot;
+                else
+                    requests_join (requests, job, last, slot);
+                last = slot;
+            }
+            if (rand_r (&seed) % 2)
+                request_list_push (requests, &list, job);
+            else
+                requests_wait (requests, job, 100 + (uint64_t) rand_r (&seed) % 20);
+        }
+        const struct address gone = { ROLE_DECISION, 1 };
+        request_list_forget (requests, &list, gone);
+        requests_forget (requests, gone);
+        assert_int_equal (requests->count, stay);
+        uint64_t due_ms = 0;
+        for (;;) {
+            uint32_t job = request_list_pop (requests, &list);
+            if (job == REQUEST_NONE) {
+                uint64_t due = requests_due (requests);
+                if ((job = requests_wake (requests, UINT64_MAX)) == REQUEST_NONE)
+                    break;
+                assert_true (due >= due_ms);
+                due_ms = due;
+            }
+            assert_false (requests_from (requests, job, gone));
+            for (uint32_t left = requests_at (requests, job)->members; left-- > 0; stay--) {
+                uint32_t rest = requests_unjoin (requests, job);
+                requests_drop (requests, job);
+                assert_true ((rest == REQUEST_NONE) == (left == 0));
+                job = rest;
+            }
+        }
+        assert_int_equal (stay, 0);
+        assert_true (go > 0);
+        free (fixture.memory);
+    }
+}
+
 /*  ---- verdicts ----------------------------------------------------------- */
 
 static void every_status_has_its_verdict (void **state)
@@ -197,6 +264,7 @@ int main (void)
         cmocka_unit_test (lists_keep_their_order_whatever_is_taken_out),
         cmocka_unit_test (halves_hold_everybody_once_and_start_anew),
         cmocka_unit_test (jobs_wake_in_the_order_they_are_due),
+        cmocka_unit_test (what_was_forgotten_is_gone_and_the_rest_is_in_its_place),
         cmocka_unit_test (every_status_has_its_verdict),
         cmocka_unit_test (a_code_that_is_no_plain_word_is_not_shown),
     };
