@@ -54,8 +54,20 @@ void pack_bool (struct packer *packer, bool boolean)
         msgpack_pack_false (&out);
 }
 
+/*  One byte, when there is room; the small heads are most of all that is packed. */
+static bool pack_byte (struct packer *packer, uint8_t byte)
+{
+    if (packer->overflow || packer->size == packer->capacity)
+        return false;
+    packer->data[packer->size++] = byte;
+    return true;
+}
+
 void pack_uint (struct packer *packer, uint64_t uint)
 {
+    enum { FIXINT_MAX = 0x7f };
+    if (uint <= FIXINT_MAX && pack_byte (packer, (uint8_t) uint))
+        return;
     msgpack_packer out = writer (packer);
     msgpack_pack_uint64 (&out, uint);
 }
@@ -74,8 +86,11 @@ void pack_real (struct packer *packer, double real)
 
 void pack_text (struct packer *packer, struct text text)
 {
-    msgpack_packer out = writer (packer);
-    msgpack_pack_str (&out, text.size);
+    enum { FIXSTR = 0xa0, FIXSTR_SIZE_MAX = 31 };
+    if (text.size > FIXSTR_SIZE_MAX || !pack_byte (packer, (uint8_t) (FIXSTR | text.size))) {
+        msgpack_packer out = writer (packer);
+        msgpack_pack_str (&out, text.size);
+    }
     append (packer, text.data, text.size);
 }
 

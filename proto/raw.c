@@ -243,6 +243,18 @@ bool cursor_skip (struct cursor *cursor, struct raw *skipped)
     return true;
 }
 
+bool cursor_take (struct cursor *cursor, struct value *value, struct raw *taken)
+{
+    struct cursor next = *cursor;
+    if (!cursor_next (&next, value))
+        return false;
+    if (value->type == VALUE_ARRAY || value->type == VALUE_MAP)
+        return cursor_skip (cursor, taken);
+    *taken = (struct raw){ cursor->at, (uint32_t) (next.at - cursor->at) };
+    *cursor = next;
+    return true;
+}
+
 bool raw_valid (struct raw raw)
 {
     struct cursor cursor = cursor_of (raw);

@@ -55,6 +55,10 @@ bool cursor_next (struct cursor *cursor, struct value *value);
     the cursor unmoved, when it is not whole, not well formed, or too deep. */
 bool cursor_skip (struct cursor *cursor, struct raw *skipped);
 
+/*  Steps over one whole object, as cursor_skip does, and gives its scalar or head
+    too, in one look. */
+bool cursor_take (struct cursor *cursor, struct value *value, struct raw *taken);
+
 /*  True when the bytes are exactly one well-formed object. */
 bool raw_valid (struct raw raw);
 

@@ -231,11 +231,31 @@ static void pack_number (struct packer *packer, const char *number, bool integra
         pack_nil (packer);
 }
 
+/*  Most numbers are digits, and few: less than what 64 bits hold for certain. */
+static bool small_uint (const char *digits, size_t size, uint64_t *uint)
+{
+    enum { DIGITS_MAX = 19 };
+    *uint = 0;
+    for (size_t i = 0; i < size && i < DIGITS_MAX; i++) {
+        if (digits[i] < '0' || digits[i] > '9')
+            return false;
+        *uint = *uint * 10 + (uint64_t) (digits[i] - '0');
+    }
+    return size <= DIGITS_MAX;
+}
+
 static int on_number (void *context, const char *digits, size_t size)
 {
     struct json_reader *reader = context;
+    uint64_t uint;
     if (!admit (reader))
         return 1;
+    if (small_uint (digits, size, &uint)) {
+        if (!reserve (reader, 0))
+            return 0;
+        pack_uint (&reader->packer, uint);
+        return scalar (reader);
+    }
     char number[JSON_WORD_SIZE_MAX + 1];
     if (size > JSON_WORD_SIZE_MAX || !reserve (reader, 0))
         return 0;

@@ -12,7 +12,10 @@ enum {
     /*  Bytes of a string as it stands in the text. What exceeds this is
         dropped: a byte of the string takes at most six in the text, so what is
         left of it still exceeds DATA_SIZE_MAX, and the reader cuts it. */
-    STRING_TEXT_MAX = 6 * (DATA_SIZE_MAX + 4) + RUN_MAX
+    STRING_TEXT_MAX = 6 * (DATA_SIZE_MAX + 4) + RUN_MAX,
+
+    /*  Text of at least so many bytes is worth a look as a whole. */
+    PLAIN_SIZE_MIN = 64
 };
 
 /*  Hands the block on. */
@@ -168,6 +171,73 @@ static size_t filter_outside (struct json_filter *filter, const char *bytes, siz
     return run;
 }
 
+/*  ---- text without escapes ----------------------------------------------- */
+
+/*  How many of eight bytes are quotes: those that are zero once the quote is
+    taken off them. */
+static unsigned quotes_of_word (uint64_t word)
+{
+    const uint64_t low = UINT64_C (0x7f7f7f7f7f7f7f7f);
+    word ^= UINT64_C (0x2222222222222222);
+    return (unsigned) __builtin_popcountll (~(((word & low) + low) | word | low));
+}
+
+static unsigned count_quotes (const char *bytes, size_t size)
+{
+    unsigned count = 0;
+    size_t at = 0;
+    for (; at + sizeof (uint64_t) <= size; at += sizeof (uint64_t)) {
+        uint64_t word;
+        memcpy (&word, bytes + at, sizeof word);
+        count += quotes_of_word (word);
+    }
+    for (; at < size; at++)
+        count += bytes[at] == '"';
+    return count;
+}
+
+/*  Bytes of the number or literal that a text outside of strings ends with. */
+static size_t last_word (const char *bytes, size_t size)
+{
+    size_t word = 0;
+    while (word < size && !strchr (" \t\n\r,:[]{}\"", bytes[size - 1 - word]))
+        word++;
+    return word;
+}
+
+/*  Most text has no escape for kilobytes, and then there is nothing to decide: how
+    it ends follows from whether its quotes are even. Returns the bytes taken, 0
+    where byte by byte is the way. */
+static size_t filter_plain (struct json_filter *filter, const char *bytes, size_t size)
+{
+    if (filter->high || size < PLAIN_SIZE_MIN)
+        return 0;
+    if (size > JSON_BLOCK_SIZE)
+        size = JSON_BLOCK_SIZE;
+    const char *escape = memchr (bytes, '\\', size);
+    if (escape)
+        size = (size_t) (escape - bytes);
+    const char *first = memchr (bytes, '"', size);
+    if (size < PLAIN_SIZE_MIN || !first)
+        return 0;
+    bool within = filter->state == JSON_STRING;
+    size_t before = (size_t) (first - bytes);
+    size_t behind = size - 1 - (size_t) ((const char *) memrchr (bytes, '"', size) - bytes);
+    if (within ? filter->string_size + before > STRING_TEXT_MAX
+               : filter->word_size + before > JSON_WORD_SIZE_MAX)
+        return 0;
+    within ^= count_quotes (bytes, size) % 2 == 1;
+    size_t word = within ? 0 : last_word (bytes + size - behind, behind);
+    if (word > JSON_WORD_SIZE_MAX)
+        return 0;
+    filter->begun = true;
+    filter->state = within ? JSON_STRING : JSON_OUTSIDE;
+    filter->string_size = within ? behind : 0;
+    filter->word_size = word;
+    pass (filter, bytes, size);
+    return size;
+}
+
 void json_filter_init (struct json_filter *filter, json_filter_sink *sink, void *context)
 {
     assert (filter && sink);
@@ -185,10 +255,14 @@ bool json_filter_feed (struct json_filter *filter, const char *bytes, size_t siz
         size_t taken = 1;
         switch (filter->state) {
         case JSON_OUTSIDE:
-            taken = filter_outside (filter, bytes, size);
+            taken = filter_plain (filter, bytes, size);
+            if (!taken)
+                taken = filter_outside (filter, bytes, size);
             break;
         case JSON_STRING:
-            taken = filter_string (filter, bytes, size);
+            taken = filter_plain (filter, bytes, size);
+            if (!taken)
+                taken = filter_string (filter, bytes, size);
             break;
         case JSON_ESCAPE:
         case JSON_HEX:

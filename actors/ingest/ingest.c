@@ -504,12 +504,11 @@ static bool may_say (struct harvest *harvest)
     return harvest->lines++ < ODD_LINES_MAX;
 }
 
-static void take_element (struct ingest *self, const struct poll *poll, struct raw element, struct moment now,
-                          struct harvest *harvest, const struct effects *effects)
+static void take_element (struct ingest *self, const struct poll *poll, const struct event *event,
+                          struct moment now, struct harvest *harvest, const struct effects *effects)
 {
-    struct event event;
-    bool usable = page_event (element, &event);
-    if (harvest->cut && (!usable || is_ahead (self, event.position)))
+    bool usable = event->position > 0;
+    if (harvest->cut && (!usable || is_ahead (self, event->position)))
         return; /* it will be read again, with what lies before it */
     if (!usable) {
         harvest->unusable++;
@@ -519,33 +518,33 @@ static void take_element (struct ingest *self, const struct poll *poll, struct r
                      harvest->last);
         return;
     }
-    struct about about = { trace_of (self, event.position), event.position, NO_TEXT };
-    bool backwards = event.position <= harvest->last || (poll->has_after && event.position <= poll->after);
+    struct about about = { trace_of (self, event->position), event->position, NO_TEXT };
+    bool backwards = event->position <= harvest->last || (poll->has_after && event->position <= poll->after);
     if (backwards && may_say (harvest))
         put_log (effects, LOG_WARN, about, "event id goes backwards: it came after %" PRIu64,
                  harvest->last > poll->after ? harvest->last : poll->after);
-    struct flight_entry *known = flight_find (&self->flight, event.position);
-    enum flight_add added = known ? FLIGHT_KNOWN : admit (self, event.position, now);
+    struct flight_entry *known = flight_find (&self->flight, event->position);
+    enum flight_add added = known ? FLIGHT_KNOWN : admit (self, event->position, now);
     if (added == FLIGHT_ADDED) {
         harvest->fresh++;
         harvest->passed = harvest->unusable;
-        known = flight_find (&self->flight, event.position);
-        known->shard = shard_of (self, &event);
-        offer (self, known, &event, harvest, effects);
+        known = flight_find (&self->flight, event->position);
+        known->shard = shard_of (self, event);
+        offer (self, known, event, harvest, effects);
     } else if (known && known->waiting) {
-        offer (self, known, &event, harvest, effects);
+        offer (self, known, event, harvest, effects);
     } else if (added == FLIGHT_FULL) {
         /*  What is known goes on: only that makes room. */
-        harvest->cut |= is_ahead (self, event.position);
-        harvest->full |= !is_ahead (self, event.position);
+        harvest->cut |= is_ahead (self, event->position);
+        harvest->full |= !is_ahead (self, event->position);
         return;
     } else if (backwards) {
         harvest->stale++;
         if (may_say (harvest))
             put_log (effects, LOG_WARN, about, "ignored: it was taken before");
     }
-    if (event.position > harvest->last)
-        harvest->last = event.position;
+    if (event->position > harvest->last)
+        harvest->last = event->position;
 }
 
 /*  Whether a poll is there to bring what lies ahead. */
@@ -564,9 +563,9 @@ static struct harvest take_page (struct ingest *self, const struct poll *poll, s
         return harvest;
     if (reads_on (self, poll))
         self->page_full = array.count >= poll->limit;
-    struct raw element;
-    for (uint32_t i = 0; i < array.count && cursor_skip (&cursor, &element); i++)
-        take_element (self, poll, element, now, &harvest, effects);
+    struct event event;
+    for (uint32_t i = 0; i < array.count && page_next (&cursor, &event); i++)
+        take_element (self, poll, &event, now, &harvest, effects);
     return harvest;
 }
 

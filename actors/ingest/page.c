@@ -27,14 +27,21 @@ static void take_data (struct event *event, struct raw raw, const struct value *
     }
 }
 
+/*  An integer >= 0; false for anything else. */
+static bool number_of (struct raw raw, const struct value *value, uint64_t *number)
+{
+    *number = value->uint;
+    return value->type == VALUE_UINT || raw_uint (raw, number);
+}
+
 /*  A key that stands twice counts as it does the last time, as in JavaScript. */
 static void take_field (struct event *event, struct text key, struct raw raw, const struct value *value)
 {
     uint64_t number;
     if (text_equal (key, TEXT_LITERAL ("id"))) {
-        event->position = raw_uint (raw, &number) && number <= POSITION_MAX ? number : 0;
+        event->position = number_of (raw, value, &number) && number <= POSITION_MAX ? number : 0;
     } else if (text_equal (key, TEXT_LITERAL ("timestamp"))) {
-        if (raw_uint (raw, &number) && number <= INT64_MAX)
+        if (number_of (raw, value, &number) && number <= INT64_MAX)
             event->timestamp = (int64_t) number;
     } else if (text_equal (key, TEXT_LITERAL ("from"))) {
         event->source = name_of (value);
@@ -45,28 +52,38 @@ static void take_field (struct event *event, struct text key, struct raw raw, co
     }
 }
 
-bool page_event (struct raw element, struct event *event)
+/*  Reads the pairs of an object into an event. */
+static bool take_fields (struct cursor *page, uint32_t count, struct event *event)
 {
-    *event = (struct event){ .position = 0 };
-    struct cursor cursor = cursor_of (element);
-    struct value map;
-    if (!cursor_next (&cursor, &map) || map.type != VALUE_MAP)
-        return false;
-    for (uint32_t i = 0; i < map.count; i++) {
-        struct raw key;
+    for (uint32_t i = 0; i < count; i++) {
         struct raw raw;
+        struct value key;
         struct value value;
-        struct text name;
-        if (!cursor_skip (&cursor, &key) || !cursor_skip (&cursor, &raw) || !raw_value (raw, &value))
+        if (!cursor_take (page, &key, &raw) || !cursor_take (page, &value, &raw))
             return false;
-        if (raw_text (key, &name))
-            take_field (event, name, raw, &value);
+        if (key.type == VALUE_TEXT)
+            take_field (event, key.text, raw, &value);
     }
+    return true;
+}
+
+bool page_next (struct cursor *page, struct event *event)
+{
+    struct cursor element = *page;
+    struct value map;
+    *event = (struct event){ .position = 0 };
+    if (!cursor_next (&element, &map))
+        return false;
+    if (map.type != VALUE_MAP)
+        return cursor_skip (page, NULL);
+    if (!take_fields (&element, map.count, event))
+        return false;
+    *page = element;
     if (event->source.size == 0 || event->type.size == 0) {
         event->fault = FAULT_NAME;
         event->source = NO_TEXT;
         event->type = NO_TEXT;
         event->data = NO_RAW;
     }
-    return event->position > 0;
+    return true;
 }

@@ -2,11 +2,12 @@
 #ifndef GUERDON_PAGE_H
 #define GUERDON_PAGE_H
 
-#include "proto/message.h"
+#include "proto/raw.h"
 
-/*  Reads one element of a page. False when it has no usable id: it is not an
-    object, or `id` is not an integer from 1 to POSITION_MAX. Else everything
-    but `trace` is filled, with `fault` saying what is wrong with the rest. */
-bool page_event (struct raw element, struct event *event);
+/*  Reads the element at the cursor and steps over it. False when the bytes are no
+    whole object. The event's position is 0 when the element has no usable id: it
+    is not a map, or `id` is not an integer from 1 to POSITION_MAX. Else everything
+    is filled, with `fault` saying what is wrong with the rest. */
+bool page_next (struct cursor *page, struct event *event);
 
 #endif

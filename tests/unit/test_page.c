@@ -37,9 +37,16 @@ static struct raw element_of (const char *json)
     return element;
 }
 
+/*  True when the element is an event with a usable id. */
+static bool event_of (struct raw element, struct event *event)
+{
+    struct cursor cursor = cursor_of (element);
+    return page_next (&cursor, event) && cursor.at == cursor.end && event->position > 0;
+}
+
 static bool read_event (const char *json, struct event *event)
 {
-    return page_event (element_of (json), event);
+    return event_of (element_of (json), event);
 }
 
 static void test_a_whole_event_is_taken (void **state)
@@ -166,7 +173,7 @@ static void check_cut (const char *bytes, uint32_t size, enum fault expected)
     pack_literal (&packer, "data");
     pack_ext (&packer, EXT_CUT, (struct text){ bytes, size });
     struct event event;
-    assert_true (page_event (packer_raw (&packer), &event));
+    assert_true (event_of (packer_raw (&packer), &event));
     assert_int_equal (event.fault, expected);
     assert_int_equal (event.data.size, 0);
 }
@@ -230,7 +237,7 @@ static void test_every_truncation_is_no_event (void **state)
         assert_non_null (bytes);
         memcpy (bytes, whole.data, size);
         struct event event;
-        assert_false (page_event ((struct raw){ bytes, size }, &event));
+        assert_false (event_of ((struct raw){ bytes, size }, &event));
         free (bytes);
     }
 }
