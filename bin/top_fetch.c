@@ -168,7 +168,8 @@ static void look (struct fetch *fetch, bool closed)
     }
     if (!closed && (!counted || body_size < length))
         return;
-    if (strncmp (head, "HTTP/1.", 7) != 0 || head[8] != ' ' || strspn (head + 9, "0123456789") != 3) {
+    if (strncmp (head, "HTTP/1.", 7) != 0 || head[8] != ' ' || head[9] == '0' ||
+        strspn (head + 9, "0123456789") != 3) {
         fail (fetch, "its answer is no HTTP");
         return;
     }

@@ -267,6 +267,13 @@ void top_print_screen (struct text text, unsigned rows, unsigned columns, struct
 
 /*  ---- for scripts --------------------------------------------------------- */
 
+/*  Without its fraction. What a page says may be as large as any number, and a
+    little larger once it is a double. */
+static uint64_t whole (double value)
+{
+    return value < (double) UINT64_MAX ? (uint64_t) value : UINT64_MAX;
+}
+
 /*  Tenths are all that two looks can tell. */
 static void pack_cell (struct packer *out, const struct top_column *column, const struct top_line *line,
                        uint64_t now_s)
@@ -278,9 +285,9 @@ static void pack_cell (struct packer *out, const struct top_column *column, cons
     else if (column->format == FORMAT_BREAKER)
         pack_literal (out, breaker_name (value));
     else if (column->format == FORMAT_RATE || column->format == FORMAT_MS)
-        pack_real (out, (double) (uint64_t) (value * 10 + 0.5) / 10);
+        pack_real (out, (double) whole (value * 10 + 0.5) / 10);
     else
-        pack_uint (out, (uint64_t) value);
+        pack_uint (out, whole (value));
 }
 
 static void pack_cells (struct packer *out, enum top_table table, const struct top_line *line, uint64_t now_s)
