@@ -198,12 +198,14 @@ static bool encode_fields (struct packer *packer, const struct message_spec *spe
     bool within = true;
     for (size_t i = 0; i < spec->count; i++)
         within = encode_field (packer, &spec->fields[i], message) && within;
+    for (int i = 0; i < PROTOCOL_FIELDS_MORE; i++)
+        pack_literal (packer, "of a version to come");
     return within;
 }
 
 static bool encode_one (struct packer *packer, const struct message_spec *spec, const struct message *message)
 {
-    pack_array (packer, (uint32_t) spec->count + 1);
+    pack_array (packer, (uint32_t) spec->count + PROTOCOL_FIELDS_MORE + 1);
     pack_uint (packer, message->trace);
     return encode_fields (packer, spec, message);
 }
@@ -238,7 +240,7 @@ enum encode_result encode_message (struct packer *packer, const struct message *
         pack_array (packer, 1);
         within = encode_one (packer, spec, message);
     } else {
-        encode_head (packer, (uint32_t) spec->count + 3, spec->id, message->trace);
+        encode_head (packer, (uint32_t) spec->count + PROTOCOL_FIELDS_MORE + 3, spec->id, message->trace);
         within = encode_fields (packer, spec, message);
     }
     return encode_end (packer, before, within);
@@ -262,6 +264,19 @@ enum encode_result encode_batch (struct packer *packer, enum message_id id, uint
     pack_array (packer, count);
     append (packer, (const char *) items.data, items.size);
     return encode_end (packer, before, count <= BATCH_ITEMS_MAX);
+}
+
+void encoded_speak (void *bytes, size_t size, unsigned version)
+{
+    _Static_assert(PROTOCOL_MIN > 0 && PROTOCOL_MAX < 128, "a version is one byte of msgpack");
+    struct cursor cursor = cursor_of ((struct raw){ bytes, (uint32_t) size });
+    struct value array;
+    assert (version > 0 && version < 128);
+    if (!cursor_next (&cursor, &array) || array.type != VALUE_ARRAY || array.count < 3)
+        return;
+    uint8_t *at = (uint8_t *) bytes + (cursor.at - (const uint8_t *) bytes);
+    if (cursor.at < cursor.end && *at == PROTOCOL_VERSION)
+        *at = (uint8_t) version;
 }
 
 /*  ---- decoding: the frame ------------------------------------------------ */
@@ -309,7 +324,7 @@ static enum decode_result head_begin (struct decoder *decoder, bool local)
         return DECODE_RUBBISH;
     if (!uint_next (&decoder->cursor, &version))
         return DECODE_RUBBISH;
-    if (version != PROTOCOL_VERSION)
+    if (version < PROTOCOL_MIN || version > PROTOCOL_MAX)
         return DECODE_VERSION;
     if (head.count < 3 || !uint_next (&decoder->cursor, &id))
         return DECODE_RUBBISH;

@@ -68,6 +68,10 @@ enum encode_result encode_item (struct packer *packer, const struct message *mes
 enum encode_result encode_batch (struct packer *packer, enum message_id id, uint64_t trace, struct raw items,
                                  uint32_t count);
 
+/*  Writes another version into an encoded message that is in PROTOCOL_VERSION; other
+    bytes are left alone. */
+void encoded_speak (void *bytes, size_t size, unsigned version);
+
 /*  ---- decoding ----------------------------------------------------------- */
 
 enum decode_result {
@@ -75,7 +79,7 @@ enum decode_result {
     DECODE_END,     /* no more items */
     DECODE_RUBBISH, /* not msgpack, not whole, too deep, or bytes left over */
     DECODE_SIZE,    /* larger than MESSAGE_SIZE_MAX, or too many items */
-    DECODE_VERSION, /* another version of the protocol */
+    DECODE_VERSION, /* a version of the protocol that is not spoken here */
     DECODE_UNKNOWN, /* an id that this binary does not know, or a local one */
     DECODE_FIELD    /* a field of the wrong type or beyond its limit */
 };

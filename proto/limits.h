@@ -8,8 +8,20 @@
 #ifndef GUERDON_LIMITS_H
 #define GUERDON_LIMITS_H
 
-/*  Version of the wire format, the first element of every message. */
-#define PROTOCOL_VERSION 1
+/*  Versions of the wire format that this binary speaks. What a session carries
+    is in the newest that both its ends speak; all else in the oldest, which more
+    can read. A number below 128. A test builds programs of later versions, which
+    have what this one cannot know: fields behind those of the table, and bits of
+    HELLO. */
+#ifndef PROTOCOL_MAX
+#define PROTOCOL_MIN 1
+#define PROTOCOL_MAX 1
+#define PROTOCOL_FIELDS_MORE 0
+#define PROTOCOL_CAPABILITIES 0
+#endif
+
+/*  The version that messages are encoded in: the first element of each. */
+#define PROTOCOL_VERSION PROTOCOL_MIN
 
 /*  A whole encoded message: one ZeroMQ frame. */
 #define MESSAGE_SIZE_MAX (1024 * 1024)

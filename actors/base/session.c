@@ -59,6 +59,8 @@ struct session {
     unsigned ended_count;      /* ever, not bounded */
     uint64_t heard_ms;         /* when it was heard last */
     uint64_t candidate;        /* would take its place, and has yet to show that it heard us */
+    unsigned protocol;         /* the newest that we both speak */
+    unsigned candidate_protocol;
 
     struct kept *first;      /* not acknowledged, in order */
     struct kept *last;       /* NULL when there is none */
@@ -215,6 +217,7 @@ struct session *session_new (const struct session_options *options)
 {
     assert (options->incarnation != 0 && options->version && options->peer.role != ROLE_SHELL);
     assert (options->protocol_min > 0 && options->protocol_min <= options->protocol_max);
+    assert (options->protocol_max < 128);
     struct session *session = calloc (1, sizeof *session);
     if (!session)
         return NULL;
@@ -403,6 +406,7 @@ static enum session_input change_peer (struct session *self, uint64_t now_ms, co
     self->peer = head->incarnation;
     self->known = head->acknowledged_incarnation == self->options.incarnation;
     self->candidate = 0;
+    self->protocol = self->candidate_protocol;
     self->delivered = 0;
     self->heard_ms = now_ms;
     self->owes_answer = true;
@@ -420,11 +424,13 @@ static enum session_input hear_again (struct session *self, uint64_t now_ms, con
 }
 
 /*  A HELLO of another. One who has heard us is welcome, and the first is too. */
-static enum session_input hear_other (struct session *self, uint64_t now_ms, const struct head *head)
+static enum session_input hear_other (struct session *self, uint64_t now_ms, const struct head *head,
+                                      const struct hello *hello)
 {
     bool to_us = head->acknowledged_incarnation == self->options.incarnation;
     if (to_us && head->acknowledged != 0)
         return SESSION_RUBBISH;
+    self->candidate_protocol = (unsigned) sooner (hello->protocol_max, self->options.protocol_max);
     if (to_us || self->peer == 0)
         return change_peer (self, now_ms, head);
     self->candidate = head->incarnation;
@@ -445,8 +451,8 @@ static enum session_input receive_hello (struct session *self, uint64_t now_ms, 
         self->refused = head->incarnation;
         return SESSION_NO;
     }
-    enum session_input input =
-        head->incarnation == self->peer ? hear_again (self, now_ms, head) : hear_other (self, now_ms, head);
+    enum session_input input = head->incarnation == self->peer ? hear_again (self, now_ms, head)
+                                                               : hear_other (self, now_ms, head, hello);
     if (input != SESSION_RUBBISH && head->acknowledged_incarnation != self->options.incarnation)
         self->hello_at_ms = now_ms;
     return input;
@@ -585,6 +591,7 @@ static void put_hello (struct session *self, uint64_t now_ms, struct session_fra
                                     .incarnation = options->incarnation,
                                     .protocol_min = options->protocol_min,
                                     .protocol_max = options->protocol_max,
+                                    .capabilities = PROTOCOL_CAPABILITIES,
                                     .version = version };
     struct head head = head_now (self, 0);
     if (self->answer != 0 && self->answer != self->peer)
@@ -621,6 +628,7 @@ static void put_payload (struct session *self, uint64_t now_ms, struct session_f
 {
     struct head head = head_now (self, self->next_sequence);
     write_head (frame, &head);
+    encoded_speak (self->next->bytes, self->next->size, self->protocol);
     frame->payload = self->next->bytes;
     frame->payload_size = self->next->size;
     self->offered = self->next;

@@ -53,7 +53,7 @@ struct session_options {
     enum role role;        /* ours */
     uint16_t index;        /* ours: shard or worker */
     uint64_t incarnation;  /* ours, not 0 */
-    uint16_t protocol_min; /* what we speak; PROTOCOL_VERSION for both, but in tests */
+    uint16_t protocol_min; /* what we speak: PROTOCOL_MIN and PROTOCOL_MAX, but in tests */
     uint16_t protocol_max;
     const char *version; /* of our binary; outlives the session */
     struct address peer; /* who must be at the other end */

@@ -12,6 +12,19 @@ set (E2E_SMOKE_test_faults Outages Faults.test_reads_hang Faults.test_writes_are
 
 find_program (PYTHON3 python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
 
+# The program as a later version of it will be (proto/limits.h): what speaks the
+# protocol is compiled anew, all else is the same. Never installed.
+function (guerdon_later name version min max)
+    add_executable (${name} ${CMAKE_SOURCE_DIR}/bin/main.c ${CMAKE_SOURCE_DIR}/proto/codec.c
+                    ${CMAKE_SOURCE_DIR}/actors/base/session.c ${CMAKE_SOURCE_DIR}/actors/base/bus.c)
+    target_compile_definitions (${name} PRIVATE PROTOCOL_MIN=${min} PROTOCOL_MAX=${max}
+                                PROTOCOL_FIELDS_MORE=2 PROTOCOL_CAPABILITIES=0x8000000000000001)
+    target_compile_options (${name} PRIVATE -UGUERDON_VERSION -DGUERDON_VERSION="${version}")
+    target_link_libraries (${name} PRIVATE program)
+endfunction ()
+guerdon_later (guerdon_next 0.2.0 1 2)
+guerdon_later (guerdon_later 0.3.0 2 3)
+
 function (guerdon_e2e_test name file shape)
     add_test (NAME ${name} COMMAND ${PYTHON3} -B ${file} ${ARGN})
     set_tests_properties (${name} PROPERTIES LABELS e2e TIMEOUT 300

@@ -128,14 +128,15 @@ def environment(world, state_dir, **changes):
 class Worker:
     """A running program; `host` is where, when it is not the test's own."""
 
-    def __init__(self, env, arguments=("run",), state_dir=None, wrap=(), name="guerdon", host=None):
+    def __init__(self, env, arguments=("run",), state_dir=None, wrap=(), name="guerdon", host=None,
+                 program=PROGRAM):
         self.env, self.state_dir, self.name, self.host = env, state_dir, name, host
         self.port = int(env["PORT"]) if env.get("PORT", "").isdigit() else 8000
         self.directory = tempfile.mkdtemp(prefix="guerdon-log.")
         self.paths = [os.path.join(self.directory, name) for name in ("stdout", "stderr")]
         self.started = time.monotonic()
         with open(self.paths[0], "wb") as out, open(self.paths[1], "wb") as err:
-            self.process = subprocess.Popen([*wrap, PROGRAM, *arguments], env=env, stdout=out,
+            self.process = subprocess.Popen([*wrap, program, *arguments], env=env, stdout=out,
                                             stderr=err, stdin=subprocess.DEVNULL,
                                             cwd=self.directory, preexec_fn=self.before_exec)
         self.pid = self.process.pid

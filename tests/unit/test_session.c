@@ -371,6 +371,13 @@ static void test_protocols_that_overlap_work_together (void **state)
     settle (&a, &b, EARLY_MS);
     assert_int_equal (session_state (a.session), SESSION_UP);
     assert_int_equal (session_state (b.session), SESSION_UP);
+    static const uint8_t open[] = { 0x93, PROTOCOL_VERSION, MESSAGE_OPEN, 7 };
+    static const uint8_t spoken[] = { 0x93, 2, MESSAGE_OPEN, 7 };
+    assert_true (session_send (a.session, open, sizeof open));
+    assert_true (session_send (b.session, "other bytes", 11));
+    settle (&a, &b, EARLY_MS + 100);
+    assert_memory_equal (b.delivered, spoken, sizeof spoken);
+    assert_string_equal (a.delivered, "other bytes");
     ends_close (&a, &b);
 }
 
