@@ -4,15 +4,14 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "actors/base/lock_file.h"
 #include "actors/base/store.h"
 #include "proto/codec.h"
 #include "proto/text.h"
@@ -195,23 +194,25 @@ const char *journal_refusal (enum grant_state state)
 
 /*  ---- settling, while no decision has it --------------------------------- */
 
-int journal_lock (const char *state_dir, uint16_t shard)
+int journal_lock (const char *state_dir, uint16_t shard, char *reason, size_t reason_size)
 {
     char path[JOURNAL_PATH_SIZE];
     struct stat journal;
     errno = ENAMETOOLONG;
     if (!journal_file (path, sizeof path, state_dir, shard, "db") || stat (path, &journal) != 0 ||
-        !journal_file (path, sizeof path, state_dir, shard, "lock"))
-        return -1;
-    int lock = open (path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
-    /*  What root makes here is for the decision, which is not root. */
-    bool good = lock >= 0 && (geteuid () != 0 || fchown (lock, journal.st_uid, journal.st_gid) == 0) &&
-                flock (lock, LOCK_EX | LOCK_NB) == 0;
-    if (lock >= 0 && !good) {
+        !journal_file (path, sizeof path, state_dir, shard, "lock")) {
         int failure = errno;
-        close (lock);
+        snprintf (reason, reason_size, "cannot open %s: %s", path, strerror (failure));
         errno = failure;
-        lock = -1;
+        return -1;
+    }
+    int lock = lock_file_take (path, reason, reason_size);
+    /*  What root makes here is for the decision, which need not be root. */
+    if (lock >= 0 && geteuid () == 0 && fchown (lock, journal.st_uid, journal.st_gid) != 0) {
+        int failure = errno;
+        snprintf (reason, reason_size, "cannot give away %s: %s", path, strerror (failure));
+        lock_file_release (&lock);
+        errno = failure;
     }
     return lock;
 }

@@ -33,9 +33,9 @@ void journal_reader_look (struct journal_reader *reader, const struct look *look
     can. */
 const char *journal_refusal (enum grant_state state);
 
-/*  Takes the lock of a journal that is there, without waiting: a descriptor to be
-    closed. -1 with errno, EWOULDBLOCK when another process has it. */
-int journal_lock (const char *state_dir, uint16_t shard);
+/*  Takes the lock of a journal that is there, without waiting, as lock_file_take
+    does. */
+int journal_lock (const char *state_dir, uint16_t shard, char *reason, size_t reason_size);
 
 /*  Does what a REDO or a FORGO asks in the journal at this path, whose lock the
     caller has. The next start goes on with what is tried again. False with a reason:

@@ -41,19 +41,23 @@ static void say_holder (int fd, const char *path, char *reason, size_t reason_si
 int lock_file_take (const char *path, char *reason, size_t reason_size)
 {
     int fd = open (path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
+    int failure = errno;
     if (fd < 0) {
-        snprintf (reason, reason_size, "cannot open %s: %s", path, strerror (errno));
+        snprintf (reason, reason_size, "cannot open %s: %s", path, strerror (failure));
+        errno = failure;
         return -1;
     }
     if (flock (fd, LOCK_EX | LOCK_NB) == 0) {
         write_holder (fd);
         return fd;
     }
-    if (errno == EWOULDBLOCK)
+    failure = errno;
+    if (failure == EWOULDBLOCK)
         say_holder (fd, path, reason, reason_size);
     else
-        snprintf (reason, reason_size, "cannot lock %s: %s", path, strerror (errno));
+        snprintf (reason, reason_size, "cannot lock %s: %s", path, strerror (failure));
     close (fd);
+    errno = failure;
     return -1;
 }
 

@@ -10,7 +10,8 @@
 
 /*  Takes the lock, making the file (0600) when it is not there. The return is a
     descriptor to be given to lock_file_release; -1 with a reason that names the
-    file and, when another process has it, that one's number. Does not wait. */
+    file and, when another process has it, that one's number (errno is EWOULDBLOCK
+    then). Does not wait. */
 int lock_file_take (const char *path, char *reason, size_t reason_size);
 
 /*  Gives it back; -1 for nothing. */

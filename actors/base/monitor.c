@@ -219,6 +219,13 @@ void monitor_journal (struct monitor *monitor, enum role role, const char *troub
     pthread_mutex_unlock (&monitor->lock);
 }
 
+void monitor_journal_trouble (struct monitor *monitor, enum role role, char *trouble, size_t capacity)
+{
+    pthread_mutex_lock (&monitor->lock);
+    snprintf (trouble, capacity, "%s", monitor->journal[role]);
+    pthread_mutex_unlock (&monitor->lock);
+}
+
 /*  ---- pages -------------------------------------------------------------- */
 
 /*  Text that is cut where it does not fit. */

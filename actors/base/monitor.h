@@ -54,6 +54,9 @@ void monitor_peer (struct monitor *monitor, enum role role, struct address peer,
     process is not ready. */
 void monitor_journal (struct monitor *monitor, enum role role, const char *trouble);
 
+/*  The same for whoever asks; cut at capacity. */
+void monitor_journal_trouble (struct monitor *monitor, enum role role, char *trouble, size_t capacity);
+
 /*  Connections that were not let in. */
 void monitor_refused (struct monitor *monitor, enum refusal refusal, uint64_t amount);
 

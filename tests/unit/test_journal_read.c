@@ -1,7 +1,6 @@
 /*  test_journal_read.c - a look into a journal beside its writer, and what a person
     settles while no decision runs. Every test has a directory of its own. */
 #include <errno.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +14,7 @@
 #include <cmocka.h>
 
 #include "actors/base/journal_read.h"
+#include "actors/base/lock_file.h"
 #include "actors/base/store.h"
 #include "proto/codec.h"
 #include "proto/text.h"
@@ -407,24 +407,25 @@ static void test_one_process_has_the_lock (void **state)
     (void) state;
     struct stat found;
     char lock_path[JOURNAL_PATH_SIZE];
-    int lock = journal_lock (directory, SHARD);
+    int lock = journal_lock (directory, SHARD, reason, sizeof reason);
     assert_true (lock >= 0);
     assert_true (journal_file (lock_path, sizeof lock_path, directory, SHARD, "lock"));
     assert_int_equal (stat (lock_path, &found), 0);
     assert_int_equal (found.st_mode & 0777, 0600);
-    assert_int_equal (journal_lock (directory, SHARD), -1);
+    assert_int_equal (journal_lock (directory, SHARD, reason, sizeof reason), -1);
     assert_int_equal (errno, EWOULDBLOCK);
-    close (lock);
-    lock = journal_lock (directory, SHARD);
+    assert_non_null (strstr (reason, lock_path));
+    lock_file_release (&lock);
+    lock = journal_lock (directory, SHARD, reason, sizeof reason);
     assert_true (lock >= 0);
-    close (lock);
+    lock_file_release (&lock);
 }
 
 static void test_where_there_is_no_journal_no_lock_is_made (void **state)
 {
     (void) state;
     char lock_path[JOURNAL_PATH_SIZE];
-    assert_int_equal (journal_lock (directory, 5), -1);
+    assert_int_equal (journal_lock (directory, 5, reason, sizeof reason), -1);
     assert_int_equal (errno, ENOENT);
     assert_true (journal_file (lock_path, sizeof lock_path, directory, 5, "lock"));
     assert_int_equal (access (lock_path, F_OK), -1);
