@@ -96,6 +96,22 @@ static bool set_int (void *socket, int option, int value)
 
 /*  ---- answering ---------------------------------------------------------- */
 
+/*  Says for whom the next frame is; false when that one is gone, or takes no
+    answers. ZeroMQ learns that answers were taken when it looks for news, which it
+    does not do at every call. */
+static bool address (struct desk *self, const struct caller *caller)
+{
+    int events;
+    size_t size = sizeof events;
+    for (unsigned tries = 0; tries < 2; tries++) {
+        if (zmq_send (self->socket, caller->identity, caller->size, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0)
+            return true;
+        if (errno != EAGAIN || zmq_getsockopt (self->socket, ZMQ_EVENTS, &events, &size) != 0)
+            return false;
+    }
+    return false;
+}
+
 /*  Who does not take its answers loses them: it will miss this one, and say so. */
 static void send_answer (struct desk *self, const struct caller *caller, const struct message *message,
                          struct raw listed)
@@ -105,7 +121,7 @@ static void send_answer (struct desk *self, const struct caller *caller, const s
     packer_init (&packer, memory, sizeof memory);
     enum encode_result result = encode_message (&packer, message);
     assert (result == ENCODE_OK);
-    if (zmq_send (self->socket, caller->identity, caller->size, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0)
+    if (!address (self, caller))
         return;
     zmq_send (self->socket, packer.data, packer.size, ZMQ_DONTWAIT | (listed.size ? ZMQ_SNDMORE : 0));
     if (listed.size)
