@@ -1,0 +1,22 @@
+# The simulator: the rooms, the contract, the sessions and the outbox compiled a
+# second time, with deliberate mistakes that can be switched on, and everything
+# around them simulated. See docs/simulation.md.
+file (GLOB SIM_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.c)
+set (SIM_CORES ${CONTRACT_SOURCES} ${CMAKE_SOURCE_DIR}/actors/base/session.c
+     ${CMAKE_SOURCE_DIR}/actors/base/outbox.c)
+foreach (room IN LISTS ROOMS)
+    file (GLOB ROOM_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/actors/${room}/*.c)
+    list (APPEND SIM_CORES ${ROOM_SOURCES})
+endforeach ()
+list (TRANSFORM SIM_CORES REPLACE "^(include/)" "${CMAKE_SOURCE_DIR}/\\1")
+
+add_executable (sim ${SIM_SOURCES} ${SIM_CORES})
+target_compile_definitions (sim PRIVATE GUERDON_MISTAKES)
+target_link_libraries (sim PRIVATE proto)
+
+function (guerdon_sim name)
+    add_test (NAME sim/${name} COMMAND sim ${ARGN})
+    set_tests_properties (sim/${name} PROPERTIES LABELS sim TIMEOUT 600)
+endfunction ()
+
+guerdon_sim (seeds --seeds 1-1000 --faults network,disk,clock)

@@ -1,0 +1,144 @@
+/*  sim_disk.c - the journal of a decision, as actors/base/journal.h promises it:
+    a transaction is on disk whole or not at all, what the disk refuses is kept and
+    done again, and what was not committed is gone with the process. */
+
+#include "tests/sim/sim.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/text.h"
+
+static void keep (char *memory, size_t size, struct text text)
+{
+    assert (text.size < size);
+    if (text.size)
+        memcpy (memory, text.data, text.size);
+    memory[text.size] = '\0';
+}
+
+void disk_append (struct sim *sim, uint32_t shard, const struct message *message)
+{
+    struct disk *disk = &sim->disks[shard];
+    const struct remember *remember = &message->remember;
+    if (!remember->grant)
+        return;
+    if (disk->pending_count == sizeof disk->pending / sizeof *disk->pending) {
+        violate (sim, "a turn remembers more than %u records", disk->pending_count);
+        return;
+    }
+    struct grant_record *record = &disk->pending[disk->pending_count++];
+    *record = (struct grant_record){
+        .grant = remember->grant,
+        .position = remember->position,
+        .trace = message->trace,
+        .at_ms = remember->at_ms,
+        .timestamp = remember->timestamp,
+        .amount = remember->amount,
+        .state = remember->state,
+    };
+    keep (record->user, sizeof record->user, remember->user);
+    keep (record->reward, sizeof record->reward, remember->reward);
+    keep (record->currency, sizeof record->currency, remember->currency);
+}
+
+static struct grant_record *grant_find (struct disk *disk, uint64_t grant)
+{
+    for (uint32_t i = disk->count; i > 0; i--)
+        if (disk->grants[i - 1].grant == grant)
+            return &disk->grants[i - 1];
+    return NULL;
+}
+
+static void make_durable (struct sim *sim, struct disk *disk)
+{
+    for (uint32_t i = 0; i < disk->pending_count; i++) {
+        const struct grant_record *record = &disk->pending[i];
+        struct grant_record *known = grant_find (disk, record->grant);
+        check_grant (sim, known, record);
+        if (known) {
+            known->state = record->state;
+            known->at_ms = record->at_ms;
+            continue;
+        }
+        assert (disk->count < GRANTS_MAX);
+        disk->grants[disk->count++] = *record;
+        if (record->grant > disk->newest)
+            disk->newest = record->grant;
+    }
+    disk->pending_count = 0;
+}
+
+bool disk_commit (struct sim *sim, uint32_t shard)
+{
+    struct disk *disk = &sim->disks[shard];
+    if (!disk->pending_count)
+        return true;
+    if (disk->trouble != DISK_GOOD)
+        return false;
+    make_durable (sim, disk);
+    return true;
+}
+
+static void hand_record (struct actor *actor, const struct grant_record *grant,
+                         void (*hand) (struct actor *actor, const struct message *message))
+{
+    struct message message = { .id = MESSAGE_RECORD, .trace = grant->trace };
+    message.record = (struct record){
+        .grant = grant->grant,
+        .position = grant->position,
+        .timestamp = grant->timestamp,
+        .user = text_of (grant->user),
+        .reward = text_of (grant->reward),
+        .amount = grant->amount,
+        .currency = text_of (grant->currency),
+        .state = grant->state,
+        .at_ms = grant->at_ms,
+    };
+    hand (actor, &message);
+}
+
+static int by_grant (const void *a, const void *b)
+{
+    const struct grant_record *one = a, *two = b;
+    return one->grant < two->grant ? -1 : one->grant > two->grant;
+}
+
+void disk_recall (struct actor *actor, const struct message *recall,
+                  void (*hand) (struct actor *actor, const struct message *message))
+{
+    struct disk *disk = &actor->sim->disks[actor->self.peer];
+    const struct recall *asked = &recall->recall;
+    struct message recalled = { .id = MESSAGE_RECALLED };
+    recalled.recalled.which = asked->which;
+    recalled.recalled.newest = disk->newest;
+    qsort (disk->grants, disk->count, sizeof *disk->grants, by_grant);
+    uint64_t given = 0;
+    for (uint32_t i = 0; i < disk->count; i++) {
+        bool open = asked->which == RECALL_OPEN;
+        const struct grant_record *grant = &disk->grants[open ? i : disk->count - 1 - i];
+        if (open != (grant->state == GRANT_INTENDED) || (open && grant->grant <= asked->after))
+            continue;
+        if (given == asked->count) {
+            recalled.recalled.more = 1;
+            break;
+        }
+        given++;
+        hand_record (actor, grant, hand);
+    }
+    hand (actor, &recalled);
+}
+
+void disk_die (struct sim *sim, uint32_t shard, bool lost)
+{
+    struct disk *disk = &sim->disks[shard];
+    /*  What a failed sync left behind may be there all the same, whole. */
+    if (disk->trouble == DISK_SYNC && chance (sim, 500))
+        make_durable (sim, disk);
+    disk->pending_count = 0;
+    if (!lost)
+        return;
+    disk->count = 0;
+    disk->newest = 0;
+}
