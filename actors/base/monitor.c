@@ -38,6 +38,16 @@ struct service_numbers {
     char reason[REASON_SIZE_MAX + 1];
 };
 
+/*  Of the journal, in a process that has one. */
+struct journal_numbers {
+    atomic_bool here;
+    atomic_uint_fast64_t commits;
+    atomic_uint_fast64_t records;
+    atomic_uint_fast64_t elapsed_us;
+    atomic_uint_fast64_t file_bytes;
+    atomic_uint_fast64_t log_bytes;
+};
+
 /*  An actor beyond the process, as one of ours sees it. Under the lock. */
 struct peer_numbers {
     enum role role;
@@ -57,6 +67,7 @@ struct monitor {
     atomic_uint_fast64_t refused[REFUSAL_COUNT];
     struct actor_numbers actors[MONITOR_ROLES];
     struct service_numbers services[MONITOR_SERVICES];
+    struct journal_numbers journal_numbers;
     time_t started;
 };
 
@@ -224,6 +235,22 @@ void monitor_journal_trouble (struct monitor *monitor, enum role role, char *tro
     pthread_mutex_lock (&monitor->lock);
     snprintf (trouble, capacity, "%s", monitor->journal[role]);
     pthread_mutex_unlock (&monitor->lock);
+}
+
+void monitor_journal_commit (struct monitor *monitor, uint64_t records, uint64_t elapsed_us)
+{
+    struct journal_numbers *numbers = &monitor->journal_numbers;
+    add (&numbers->commits, 1);
+    add (&numbers->records, records);
+    add (&numbers->elapsed_us, elapsed_us);
+}
+
+void monitor_journal_size (struct monitor *monitor, uint64_t file_bytes, uint64_t log_bytes)
+{
+    struct journal_numbers *numbers = &monitor->journal_numbers;
+    atomic_store_explicit (&numbers->file_bytes, file_bytes, memory_order_relaxed);
+    atomic_store_explicit (&numbers->log_bytes, log_bytes, memory_order_relaxed);
+    atomic_store (&numbers->here, true);
 }
 
 /*  ---- pages -------------------------------------------------------------- */
@@ -469,6 +496,32 @@ static void say_http_times (struct page *page, struct monitor *monitor)
     }
 }
 
+static void say_number (struct page *page, const char *name, atomic_uint_fast64_t *number, const char *help)
+{
+    say_head (page, name, "counter", help);
+    say (page, "guerdon_%s %" PRIu64 "\n", name, read_number (number));
+}
+
+static void say_journal (struct page *page, struct monitor *monitor)
+{
+    struct journal_numbers *numbers = &monitor->journal_numbers;
+    bool failing = false;
+    if (!atomic_load (&numbers->here))
+        return;
+    pthread_mutex_lock (&monitor->lock);
+    for (unsigned i = 0; i < MONITOR_ROLES; i++)
+        failing = failing || monitor->journal[i][0];
+    pthread_mutex_unlock (&monitor->lock);
+    say_number (page, "journal_commits_total", &numbers->commits, "Commits of the journal.");
+    say_number (page, "journal_records_total", &numbers->records, "Records that they made durable.");
+    say_number (page, "journal_commit_microseconds_total", &numbers->elapsed_us, "Time spent in them.");
+    say_head (page, "journal_bytes", "gauge", "Size of the journal on the disk.");
+    say (page, "guerdon_journal_bytes{part=\"file\"} %" PRIu64 "\n", read_number (&numbers->file_bytes));
+    say (page, "guerdon_journal_bytes{part=\"log\"} %" PRIu64 "\n", read_number (&numbers->log_bytes));
+    say_head (page, "journal_failing", "gauge", "1 while the journal cannot be written.");
+    say (page, "guerdon_journal_failing %d\n", failing);
+}
+
 static void say_services (struct page *page, struct monitor *monitor)
 {
     say_head (page, "service_up", "gauge", "1 when the service answers.");
@@ -504,6 +557,7 @@ size_t monitor_metrics_page (struct monitor *monitor, char *text, size_t capacit
     say_http (&page, monitor);
     say_http_times (&page, monitor);
     say_services (&page, monitor);
+    say_journal (&page, monitor);
     say_head (&page, "ready", "gauge", "1 when the process can do its work.");
     say (&page, "guerdon_ready %d\n", monitor_ready (monitor));
     say_head (&page, "build_info", "gauge", "The version that runs.");

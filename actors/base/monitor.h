@@ -57,6 +57,11 @@ void monitor_journal (struct monitor *monitor, enum role role, const char *troub
 /*  The same for whoever asks; cut at capacity. */
 void monitor_journal_trouble (struct monitor *monitor, enum role role, char *trouble, size_t capacity);
 
+/*  A commit of the journal, with how many records and how long it took; and what the
+    journal's file and log take on the disk. */
+void monitor_journal_commit (struct monitor *monitor, uint64_t records, uint64_t elapsed_us);
+void monitor_journal_size (struct monitor *monitor, uint64_t file_bytes, uint64_t log_bytes);
+
 /*  Connections that were not let in. */
 void monitor_refused (struct monitor *monitor, enum refusal refusal, uint64_t amount);
 

@@ -3,6 +3,7 @@
 #include "actors/base/shell.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -23,7 +24,7 @@
 enum {
     CONNECTIONS_MAX = 16,  /* more in flight gains nothing (reference: platform) */
     TURN_FRAMES_MAX = 256, /* frames of one turn, before what they cause goes out */
-    COMMIT_RETRY_MS = 100,
+    JOURNAL_RETRY_MS = 100,
     BLOCKED_RETRY_MS = 100, /* of a hop within the process that is full */
     DATAGRAM_RETRY_MS = 10000,
     DRAINED_WAIT_MS = 500,     /* for the last words to arrive, from when there is nothing more to say */
@@ -70,10 +71,12 @@ struct shell {
     struct moment now;
     bool busy;        /* something was handed over this turn */
     bool uncommitted; /* the journal refused; the turn is held */
+    bool unread;      /* the journal could not answer; the turn is held before its end */
+    bool failing;     /* either was said, and not yet that it is over */
     bool blocked;     /* a hop is full; what is left of the turn is held */
     bool drained;     /* the core said so; to be told once this turn is out */
     uint64_t drained_ms;
-    uint64_t retry_commit_ms;
+    uint64_t retry_journal_ms;
     uint64_t tend_ms;                    /* when the journal was tended last */
     struct message recalls[RECALLS_MAX]; /* questions to the journal, to be answered this turn */
     unsigned recall_count;
@@ -143,8 +146,10 @@ static void put_recall (struct shell *self, const struct message *message)
 /*  Kept until the turn is committed: there are no more than messages posted. */
 static void put_done (struct shell *self, const struct message *message)
 {
-    if (self->done_count == POSTS_MAX)
+    if (self->done_count == POSTS_MAX) {
+        log_say (self->name, LOG_ERROR, "bug: more answers to people than questions; one is lost");
         return;
+    }
     struct done_said *said = &self->dones[self->done_count++];
     said->done = message->done;
     snprintf (said->reason, sizeof said->reason, "%.*s", (int) message->done.reason.size,
@@ -249,30 +254,63 @@ static void on_record (void *context, const struct message *message)
     hand_over (context, message);
 }
 
-/*  Answers what the core asked of the journal. */
-static void hand_over_records (struct shell *self)
+/*  Tells once that the journal fails, and once that it is over. */
+static void say_journal (struct shell *self, bool good)
 {
-    const struct journal_port *port = &self->options.journal;
-    while (self->recall_count) {
-        struct message recall = self->recalls[0];
-        self->recall_count--;
-        memmove (self->recalls, self->recalls + 1, self->recall_count * sizeof *self->recalls);
-        if (port->journal) {
-            port->recall (port->journal, &recall, on_record, self);
-        } else {
-            struct message recalled = { .id = MESSAGE_RECALLED };
-            recalled.recalled.which = recall.recall.which;
-            hand_over (self, &recalled);
-        }
-    }
+    if (good != self->failing)
+        return;
+    const char *trouble = good ? "" : self->options.journal.trouble (self->options.journal.journal);
+    self->failing = !good;
+    monitor_journal (self->options.monitor, self->options.spec->role, trouble);
+    if (good)
+        log_say (self->name, LOG_INFO, "the journal can be used again");
+    else
+        log_say (self->name, LOG_ERROR, "the journal fails, so nothing goes on: %s; trying again", trouble);
 }
 
-/*  The end of what the core is handed in a turn. */
-static void end_turn (struct shell *self)
+/*  Answers one question; false when the journal cannot, and has left in it what is
+    still to be asked. */
+static bool answer_recall (struct shell *self, struct message *recall)
 {
-    hand_over_records (self);
-    hand_over_plain (self, MESSAGE_TURN);
-    hand_over_records (self);
+    const struct journal_port *port = &self->options.journal;
+    if (port->journal)
+        return port->recall (port->journal, recall, on_record, self);
+    struct message recalled = { .id = MESSAGE_RECALLED };
+    recalled.recalled.which = recall->recall.which;
+    hand_over (self, &recalled);
+    return true;
+}
+
+/*  Answers what the core asked of the journal, in order, with what it asks
+    meanwhile. False when the journal cannot: the rest waits. */
+static bool hand_over_records (struct shell *self)
+{
+    self->unread = false;
+    while (self->recall_count) {
+        struct message recall = self->recalls[0];
+        if (!answer_recall (self, &recall)) {
+            self->recalls[0] = recall;
+            self->unread = true;
+            self->retry_journal_ms = self->now.steady_ms + JOURNAL_RETRY_MS;
+            say_journal (self, false);
+            return false;
+        }
+        self->recall_count--;
+        memmove (self->recalls, self->recalls + 1, self->recall_count * sizeof *self->recalls);
+    }
+    return true;
+}
+
+/*  The end of what the core is handed in a turn: every question is answered before
+    TURN. False when that cannot be, and the turn is held. */
+static bool end_turn (struct shell *self)
+{
+    do {
+        if (!hand_over_records (self))
+            return false;
+        hand_over_plain (self, MESSAGE_TURN);
+    } while (self->recall_count);
+    return true;
 }
 
 static void on_http (void *context, const struct message *message)
@@ -400,30 +438,38 @@ static bool take_post (struct shell *self, struct post *post)
     return some;
 }
 
-/*  What people asked for; true when there was something. */
-static bool hand_over_posts (struct shell *self)
+/*  What people asked for. Each brings a DONE, and there is room for so many. */
+static void hand_over_posts (struct shell *self)
 {
-    bool some = false;
     struct post post;
-    while (self->done_count < POSTS_MAX && take_post (self, &post)) {
+    for (unsigned i = 0; i < POSTS_MAX && take_post (self, &post); i++) {
         struct decoder decoder;
         struct message message;
         if (decode_begin (&decoder, post.bytes, post.size, true) == DECODE_OK &&
             decode_next (&decoder, &message) == DECODE_OK)
             hand_over (self, &message);
         free (post.bytes);
-        some = true;
     }
+}
+
+static bool has_posts (struct shell *self)
+{
+    pthread_mutex_lock (&self->posts_lock);
+    bool some = self->post_count > 0;
+    pthread_mutex_unlock (&self->posts_lock);
     return some;
 }
 
+/*  The descriptor is read before what it tells of is taken, so that what comes
+    meanwhile wakes the thread again. */
 static void hand_over_orders (struct shell *self)
 {
     uint64_t ignored;
-    if (!hand_over_posts (self) && atomic_load (&self->order) == ORDER_NONE)
+    if (!has_posts (self) && atomic_load (&self->order) == ORDER_NONE)
         return;
-    if (read (self->order_fd, &ignored, sizeof ignored) < 0)
-        return; /* seen already */
+    if (read (self->order_fd, &ignored, sizeof ignored) < 0 && errno != EAGAIN)
+        log_say (self->name, LOG_ERROR, "orders: %s", strerror (errno));
+    hand_over_posts (self);
     if (atomic_load (&self->order) == ORDER_DRAIN && !self->drain_handed) {
         self->drain_handed = true;
         hand_over_plain (self, MESSAGE_DRAIN);
@@ -433,7 +479,7 @@ static void hand_over_orders (struct shell *self)
 /*  True while nothing new may be taken: what was asked for is not out yet. */
 static bool is_held (const struct shell *self)
 {
-    return self->uncommitted || self->blocked;
+    return self->uncommitted || self->unread || self->blocked;
 }
 
 /*  ---- output ------------------------------------------------------------- */
@@ -481,26 +527,14 @@ static void send_counts (struct shell *self)
     }
 }
 
-static void say_journal (struct shell *self, bool good)
-{
-    const char *trouble = good ? "" : self->options.journal.trouble (self->options.journal.journal);
-    monitor_journal (self->options.monitor, self->options.spec->role, trouble);
-    if (good)
-        log_say (self->name, LOG_INFO, "the journal can be written again");
-    else
-        log_say (self->name, LOG_ERROR, "the journal cannot be written, so nothing goes on: %s; trying again",
-                 trouble);
-}
-
 /*  Commits; false when the disk refuses, and then nothing may go out. */
 static bool commit (struct shell *self)
 {
     const struct journal_port *port = &self->options.journal;
     bool good = !port->journal || port->commit (port->journal);
-    if (good == self->uncommitted)
-        say_journal (self, good);
+    say_journal (self, good);
     self->uncommitted = !good;
-    self->retry_commit_ms = good ? 0 : self->now.steady_ms + COMMIT_RETRY_MS;
+    self->retry_journal_ms = good ? 0 : self->now.steady_ms + JOURNAL_RETRY_MS;
     return good;
 }
 
@@ -600,8 +634,8 @@ static void wait_for_work (struct shell *self)
     int descriptors[2] = { self->order_fd, self->http ? http_client_fd (self->http) : -1 };
     bool held = is_held (self);
     long timeout_ms = until (self, bus_due (self->bus));
-    if (self->uncommitted)
-        timeout_ms = sooner (timeout_ms, until (self, self->retry_commit_ms));
+    if (self->uncommitted || self->unread)
+        timeout_ms = sooner (timeout_ms, until (self, self->retry_journal_ms));
     else if (self->blocked)
         timeout_ms = sooner (timeout_ms, BLOCKED_RETRY_MS);
     else
@@ -616,11 +650,10 @@ static void wait_for_work (struct shell *self)
     because a peer came or went is committed with it. */
 static void resume (struct shell *self)
 {
-    self->busy = false;
+    bool due = self->now.steady_ms >= self->retry_journal_ms;
+    self->busy = self->unread && due;
     hand_over_frames (self, true);
-    if (self->busy)
-        end_turn (self);
-    if (self->uncommitted && self->now.steady_ms < self->retry_commit_ms)
+    if ((self->busy && !end_turn (self)) || self->unread || (self->uncommitted && !due))
         return;
     if ((!self->uncommitted && !self->busy) || commit (self))
         let_out (self);
@@ -640,8 +673,7 @@ static void take (struct shell *self)
         report_messages (self);
         return;
     }
-    end_turn (self);
-    if (commit (self))
+    if (end_turn (self) && commit (self))
         let_out (self);
 }
 
@@ -663,8 +695,7 @@ static void *run (void *argument)
     struct shell *self = argument;
     self->now = read_clocks ();
     hand_over_plain (self, MESSAGE_START);
-    end_turn (self);
-    if (commit (self))
+    if (end_turn (self) && commit (self))
         let_out (self);
     bus_work (self->bus, self->now.steady_ms);
     tell_drained (self);
@@ -757,16 +788,18 @@ bool shell_post (struct shell *self, const struct message *message)
     if (!bytes)
         return false;
     packer_init (&packer, bytes, POST_SIZE_MAX);
+    uint64_t one = 1;
     bool good = encode_message (&packer, message) == ENCODE_OK;
     pthread_mutex_lock (&self->posts_lock);
-    good = good && self->post_count < POSTS_MAX;
+    /*  In one go: a post that is seen without its count would leave the count behind,
+        and the thread would never sleep again. */
+    good = good && self->post_count < POSTS_MAX && write (self->order_fd, &one, sizeof one) > 0;
     if (good)
         self->posts[self->post_count++] = (struct post){ bytes, packer.size };
     pthread_mutex_unlock (&self->posts_lock);
     if (!good)
         free (bytes);
-    uint64_t one = 1;
-    return good && write (self->order_fd, &one, sizeof one) > 0;
+    return good;
 }
 
 void shell_drain (struct shell *self)

@@ -15,14 +15,14 @@
 
 /*  Where REMEMBER goes and RECALL is answered: the functions of journal.h, or
     others with the same promises. Called from the actor's thread only. While
-    `commit` refuses the shell holds the turn back, takes nothing new, says so in
-    /ready, and tries again. */
+    `commit` refuses, or `recall` cannot be answered, the shell holds the turn back,
+    takes nothing new, says so in /ready, and tries again. */
 struct journal_port {
     void *journal;
     void (*append) (void *journal, const struct message *remember);
     bool (*commit) (void *journal);
     const char *(*trouble) (const void *journal);
-    void (*recall) (void *journal, const struct message *recall,
+    bool (*recall) (void *journal, struct message *recall,
                     void (*hand) (void *context, const struct message *message), void *context);
     void (*tend) (void *journal, uint64_t wall_ms);
 };

@@ -299,13 +299,14 @@ static const char *journal_trouble (const void *journal)
     return "no space";
 }
 
-static void journal_recall (void *journal, const struct message *recall,
+static bool journal_recall (void *journal, struct message *recall,
                             void (*hand) (void *context, const struct message *message), void *context)
 {
     (void) journal;
     struct message recalled = { .id = MESSAGE_RECALLED };
     recalled.recalled.which = recall->recall.which;
     hand (context, &recalled);
+    return true;
 }
 
 static void journal_tend (void *journal, uint64_t wall_ms)
