@@ -39,6 +39,9 @@ void client_init (struct client *client, const struct client_rules *rules, void 
     client->timeout_ms = settings->http_timeout_ms;
     client->seed = settings->hash_seed;
     client->question_kind = KIND_WRITE;
+    breaker_init (&client->breaker);
+    limiter_init (&client->limiter);
+    budget_init (&client->budget);
     requests_init (&client->requests, memory, settings->window + REQUESTS_SPARE);
     request_list_init (&client->ready);
 }
@@ -79,41 +82,33 @@ static void set_down (const struct call *call, const struct http_answer *answer)
 static uint64_t wait_ms (const struct client *client, uint32_t attempts, uint64_t salt,
                          const struct http_answer *answer)
 {
-    uint64_t wait = backoff_ms (attempts, client->seed + salt);
-    uint64_t asked = answer->retry_after_ms;
-    if (asked > RETRY_AFTER_MAX_MS)
-        asked = RETRY_AFTER_MAX_MS;
-    return wait > asked ? wait : asked;
+    return policy_wait_ms (attempts, client->seed + salt, answer->retry_after_ms);
 }
 
-/*  The service answers: whatever was held back may go. */
+/*  The service answers: whatever was held back may go, by and by. */
 static void set_up (const struct call *call)
 {
     struct client *client = call->client;
-    if (client->question_failures)
-        put_timer (call->effects, TIMER_QUESTION, 0);
-    client->question_failures = 0;
     client->question_wanted = false;
-    client->probing = false;
-    if (!client->trial)
+    breaker_answered (&client->breaker);
+    if (client->breaker.state == BREAKER_CLOSED)
         set_state (call, SERVICE_UP, false, NO_TEXT);
 }
 
-/*  The service is down: from now on only the question goes out. */
+/*  The service is down: from now on only the question goes out. Without the right
+    secret at the start there is no use in asking again. */
 static void stop_and_ask (const struct call *call, const struct http_answer *answer)
 {
     struct client *client = call->client;
     set_down (call, answer);
-    client->probing = true;
     client->question_wanted = false;
     client->question_secret |= client->denied;
-    if (client->state == SERVICE_REJECTS)
-        return;
-    client->question_failures++;
-    uint64_t wait = wait_ms (client, client->question_failures, client->flight_id, answer);
+    uint64_t wait = wait_ms (client, client->breaker.failures + 1, client->flight_id, answer);
     if (client->denied && wait < DENIED_WAIT_MS)
         wait = DENIED_WAIT_MS;
-    put_timer (call->effects, TIMER_QUESTION, call->now.steady_ms + wait);
+    breaker_down (&client->breaker, call->now.steady_ms,
+                  client->state == SERVICE_REJECTS ? UINT64_MAX : wait);
+    limiter_restart (&client->limiter);
 }
 
 /*  A good answer to a job. Where the question proves nothing, it is the writes
@@ -125,9 +120,9 @@ static void note_good (const struct call *call, uint8_t kind)
     if (kind == KIND_WRITE || client->rules->question_proves) {
         client->failures = 0;
         client->failed_many = false;
-        client->trial = false;
+        breaker_good (&client->breaker);
     }
-    if (client->probing || client->state != SERVICE_UP)
+    if (client->breaker.state != BREAKER_CLOSED || client->state != SERVICE_UP)
         set_up (call);
 }
 
@@ -145,11 +140,10 @@ static void note_failure (const struct call *call, const struct pending *job,
         client->failed_many = true;
     if (!client->failed_many || client->failures < TRIAL_FAILURES)
         return;
-    client->trial = true;
     set_down (call, answer);
-    uint32_t attempts = client->failures - TRIAL_FAILURES + 1;
-    uint64_t until = call->now.steady_ms + wait_ms (client, attempts, client->flight_id, answer);
-    client->hold_ms = client->hold_ms > until ? client->hold_ms : until;
+    breaker_trip (&client->breaker, call->now.steady_ms,
+                  wait_ms (client, client->breaker.failures + 1, client->flight_id, answer));
+    limiter_restart (&client->limiter);
 }
 
 /*  ---- the question ------------------------------------------------------- */
@@ -269,6 +263,7 @@ static void retry_later (const struct call *call, uint32_t job, const struct htt
     put_log (call->effects, level, about_job (client, job), "%s: %s; attempt %u, of %u at once, in %u ms",
              service_name (client->rules->service), memory, (unsigned) pending->attempts + 1,
              (unsigned) pending->members, (unsigned) wait);
+    pending->repeated = true;
     requests_wait (&client->requests, job, call->now.steady_ms + wait);
 }
 
@@ -328,7 +323,7 @@ static void strike (const struct call *call, uint32_t job, const struct http_ans
     struct pending *pending = requests_at (&call->client->requests, job);
     if (pending->strikes < STRIKES_MAX)
         pending->strikes++;
-    uint64_t since_ms = call->now.steady_ms - pending->failed_ms;
+    uint64_t since_ms = call->client->served_ms + 1 - pending->failed_ms;
     bool spent = pending->strikes == STRIKES_MAX && since_ms >= call->client->rules->patience_ms;
     if (spent && !call->client->rules->unknown)
         give_up (call, job, answer);
@@ -345,8 +340,8 @@ static void suspect (const struct call *call, uint32_t job, const struct http_an
     pending->good_seen[pending->kind] = client->good[pending->kind];
     pending->suspect = true;
     if (pending->failed_ms == 0)
-        pending->failed_ms = call->now.steady_ms;
-    if (!client->probing) {
+        pending->failed_ms = client->served_ms + 1;
+    if (!client->breaker.asking) {
         client->question_wanted = true;
         client->question_kind = pending->kind;
         client->question_secret = verdict_of (answer) == VERDICT_DENIED;
@@ -420,7 +415,7 @@ static void on_job_answer (const struct call *call, uint32_t job, const struct m
         on_slow_down (call, job, answer);
         return;
     case VERDICT_UNREACHED:
-        if (!client->probing) {
+        if (!client->breaker.asking) {
             client->question_kind = kind;
             client->question_secret = false;
             stop_and_ask (call, answer);
@@ -432,6 +427,26 @@ static void on_job_answer (const struct call *call, uint32_t job, const struct m
         suspect (call, job, answer);
         return;
     }
+}
+
+/*  What the end of a job says about how much the service can bear. */
+static void learn (struct client *client, const struct flight *flight, uint64_t id,
+                   const struct http_answer *answer)
+{
+    const struct sample sample = {
+        .number = id,
+        .newest = client->flight_id,
+        .took_ms = answer->elapsed_ms,
+        .kind = requests_at (&client->requests, flight->job)->kind,
+        .full = client->full,
+    };
+    enum verdict verdict = verdict_of (answer);
+    if (verdict_overloaded (answer))
+        limiter_overloaded (&client->limiter, &sample);
+    if (verdict != VERDICT_GOOD && verdict != VERDICT_REFUSED)
+        return;
+    limiter_good (&client->limiter, &sample);
+    budget_good (&client->budget);
 }
 
 static void on_http_answer (const struct call *call, const struct message *message)
@@ -448,6 +463,7 @@ static void on_http_answer (const struct call *call, const struct message *messa
             return;
         }
         client->flying--;
+        learn (client, flight, id, &message->http_answer);
         if (requests_at (&client->requests, flight->job)->forgotten)
             on_forgotten_answer (call, flight->job, &message->http_answer);
         else
@@ -459,27 +475,33 @@ static void on_http_answer (const struct call *call, const struct message *messa
 
 /*  ---- sending ------------------------------------------------------------ */
 
-/*  What waited long enough is ready. A job that is proven by now to hold a
-    culprit is not sent whole again. */
+/*  What waited long enough is ready, when the budget pays for it. A job that is
+    proven by now to hold a culprit is not sent whole again. */
 static void wake (const struct call *call)
 {
     struct client *client = call->client;
     uint32_t job;
     while ((job = requests_wake (&client->requests, call->now.steady_ms)) != REQUEST_NONE) {
-        const struct pending *pending = requests_at (&client->requests, job);
+        struct pending *pending = requests_at (&client->requests, job);
         if (pending->members > 1 && pending->suspect &&
-            client->good[pending->kind] > pending->good_seen[pending->kind])
+            client->good[pending->kind] > pending->good_seen[pending->kind]) {
             split (call, job);
-        else
-            client_retry (client, job);
+            continue;
+        }
+        if (pending->repeated && !budget_take (&client->budget, call->now.steady_ms)) {
+            requests_wait (&client->requests, job, pending->due_ms);
+            return;
+        }
+        pending->repeated = false;
+        client_retry (client, job);
     }
 }
 
 static bool may_send (const struct call *call)
 {
     const struct client *client = call->client;
-    return client->accepted && !client->probing && call->now.steady_ms >= client->hold_ms &&
-           client->flying < (client->trial ? 1 : HTTP_CONCURRENCY_MAX);
+    return client->accepted && call->now.steady_ms >= client->hold_ms &&
+           client->flying < breaker_allows (&client->breaker, client->limiter.limit);
 }
 
 static void send_jobs (const struct call *call)
@@ -491,7 +513,7 @@ static void send_jobs (const struct call *call)
         if (job == REQUEST_NONE)
             job = client->rules->gather (client->room);
         if (job == REQUEST_NONE)
-            return;
+            break;
         struct pending *pending = requests_at (&client->requests, job);
         struct message http = { .trace = pending->trace };
         if (pending->hold_ms > call->now.steady_ms) {
@@ -507,43 +529,73 @@ static void send_jobs (const struct call *call)
         client->flying++;
         send_flight (call, flight, job, &http);
     }
+    client->full = client->flying >= client->limiter.limit;
 }
 
-/*  The next time at which there is something to do that no answer brings. */
+/*  The next time at which there is something to do that no answer brings; 0: none. */
+static uint64_t next_due (const struct call *call)
+{
+    const struct client *client = call->client;
+    const struct breaker *breaker = &client->breaker;
+    uint64_t now_ms = call->now.steady_ms;
+    if (breaker->state == BREAKER_OPEN)
+        return breaker->until_ms == UINT64_MAX ? 0 : breaker->until_ms;
+    if (client->requests.count == 0 || !client->accepted || breaker->asking)
+        return 0;
+    if (client->hold_ms > now_ms)
+        return client->hold_ms;
+    /*  What is due and still waits is what the budget does not pay for yet. */
+    uint64_t due_ms = requests_due (&client->requests);
+    return due_ms && due_ms <= now_ms ? budget_due (&client->budget, now_ms) : due_ms;
+}
+
 static void set_due (const struct call *call)
 {
-    struct client *client = call->client;
-    uint64_t due = 0;
-    if (client->requests.count > 0 && client->accepted && !client->probing) {
-        due = requests_due (&client->requests);
-        if (client->hold_ms > call->now.steady_ms)
-            due = client->hold_ms;
-    }
-    if (due == client->due_set_ms)
+    uint64_t due_ms = next_due (call);
+    if (due_ms == call->client->due_set_ms)
         return;
-    client->due_set_ms = due;
-    put_timer (call->effects, TIMER_DUE, due);
+    call->client->due_set_ms = due_ms;
+    put_timer (call->effects, TIMER_DUE, due_ms);
 }
 
+/*  Requests that are not in the air. */
+static uint32_t queued (const struct client *client)
+{
+    uint32_t count = client->requests.count;
+    for (size_t i = 0; i < HTTP_CONCURRENCY_MAX; i++)
+        if (client->flights[i].id && client->flights[i].job != REQUEST_NONE)
+            count -= requests_at (&client->requests, client->flights[i].job)->members;
+    return count;
+}
+
+/*  Says each gauge that changed. */
 static void measure (const struct call *call)
 {
     struct client *client = call->client;
-    if (client->requests.count != client->held_said)
-        put_gauge (call->effects, GAUGE_IN_FLIGHT, client->requests.count);
-    if (client->retries != client->retries_said)
-        put_gauge (call->effects, GAUGE_RETRIES, client->retries);
-    client->held_said = client->requests.count;
-    client->retries_said = client->retries;
+    const struct {
+        enum gauge gauge;
+        uint64_t value;
+    } gauges[] = {
+        { GAUGE_IN_FLIGHT, client->requests.count },  { GAUGE_QUEUE, queued (client) },
+        { GAUGE_RETRIES, client->retries },           { GAUGE_BREAKER, client->breaker.state },
+        { GAUGE_CONCURRENCY, client->limiter.limit },
+    };
+    for (size_t i = 0; i < sizeof gauges / sizeof *gauges; i++) {
+        if (client->said[gauges[i].gauge] == gauges[i].value)
+            continue;
+        client->said[gauges[i].gauge] = gauges[i].value;
+        put_gauge (call->effects, gauges[i].gauge, gauges[i].value);
+    }
 }
 
 static void on_turn (const struct call *call)
 {
     struct client *client = call->client;
-    if (client->trial && client->requests.count == 0) {
-        /*  Nothing is left to try: the question has to do. */
-        client->trial = false;
-        client->question_wanted = !client->probing;
-    }
+    breaker_tick (&client->breaker, call->now.steady_ms);
+    if (client->breaker.trial && client->requests.count == 0)
+        breaker_ask (&client->breaker);
+    if (client->breaker.state == BREAKER_HALF_OPEN && client->breaker.asking && !client->question_id)
+        client->question_wanted = true;
     wake (call);
     open_peers (call);
     send_question (call);
@@ -562,7 +614,6 @@ static void on_start (const struct call *call)
 {
     struct client *client = call->client;
     put_health (call->effects, client->rules->service, SERVICE_UNKNOWN, NO_TEXT);
-    client->probing = true;
     client->question_wanted = true;
     send_question (call);
 }
@@ -617,8 +668,6 @@ static void on_timer (const struct call *call, uint64_t timer)
     struct client *client = call->client;
     if (timer == TIMER_DUE)
         client->due_set_ms = 0;
-    if (timer == TIMER_QUESTION && client->probing && client->state != SERVICE_REJECTS)
-        client->question_wanted = true;
 }
 
 /*  Counts the time since the last message, when nothing stood against the service
@@ -626,7 +675,8 @@ static void on_timer (const struct call *call, uint64_t timer)
 static void count_served (const struct call *call)
 {
     struct client *client = call->client;
-    bool served = client->accepted && !client->probing && !client->question_wanted && !client->question_id;
+    bool served =
+        client->accepted && !client->breaker.asking && !client->question_wanted && !client->question_id;
     if (served)
         client->served_ms += call->now.steady_ms - client->served_at_ms;
     client->served_at_ms = call->now.steady_ms;
@@ -674,7 +724,7 @@ uint64_t client_served_ms (const struct client *client)
 
 bool client_on_trial (const struct client *client)
 {
-    return client->trial;
+    return client->breaker.trial;
 }
 
 bool client_in_air (const struct client *client, uint32_t job)

@@ -2,9 +2,9 @@
     patience.
 
     A client holds requests (requests.h) until the service has answered each
-    for good. It sends at most HTTP_CONCURRENCY_MAX at once and tries again
-    with backoff whatever may succeed later. What differs between the rooms is
-    in their client_rules.
+    for good. How many go out at once, and when again what may succeed later,
+    is the policy's to say (policy.h). What differs between the rooms is in
+    their client_rules.
 
     Is it the service, or is it the request? A service that fails must be
     waited for, for hours if need be; a request that makes it fail must not
@@ -12,15 +12,20 @@
     asks the service something harmless whenever a request failed (the
     question), and counts good answers:
 
-    -   The question fails too: the service is down. Nothing but the question
-        goes out, with backoff, until it is answered; no request is blamed.
+    -   The question fails too: the service is down, the breaker open. Nothing
+        but the question goes out, with backoff, until it is answered; no
+        request is blamed.
     -   The service gave a good answer between two failures of a request: the
         request is to blame. A job of many is cut in halves, so that the
         culprit stands alone in the end; a job of one gets a strike, and is
         refused after STRIKES_MAX of them and the patience of the room.
     -   The question is answered and the requests fail all the same: where the
         question proves nothing about requests, they are tried one at a time
-        until one succeeds.
+        until one succeeds: the breaker is half open.
+
+    Deadlines: one attempt has http_timeout_ms. All of them together have none
+    while the service is down; while it answers, only what others prove to be a
+    culprit is given up, after the patience of the room.
 
     A write that failed may have been carried out all the same, unless no
     connection stood. A room that must not do it twice turns it into a read that
@@ -53,14 +58,16 @@
     service. */
 enum { PEERS_MAX = 64, REQUESTS_SPARE = 64, STRIKES_MAX = 5, TRIAL_FAILURES = 4 };
 
-/*  The timers of a client; a room has none besides. */
-enum { TIMER_QUESTION, TIMER_DUE };
+_Static_assert((int) KINDS_MAX == (int) POLICY_KINDS_MAX, "the policy knows every kind");
+
+/*  The timer of a client; a room has none besides. */
+enum { TIMER_DUE };
 
 /*  How a room differs. The first argument is the room's state. */
 struct client_rules {
     enum service service;
     bool question_proves; /* a good answer to the question of a kind proves that kind well */
-    uint32_t patience_ms; /* from its first failure on, before a lone request is given up */
+    uint32_t patience_ms; /* from its first failure on, before a lone request is given up; served time */
 
     /*  Fills in method, path and body of the question. The probe at START is
         the one for KIND_WRITE. */
@@ -117,36 +124,37 @@ struct client {
 
     struct flight flights[HTTP_CONCURRENCY_MAX];
     uint32_t flying;    /* flights that are jobs */
+    bool full;          /* ... as many as may be, when jobs were sent last */
     uint64_t flight_id; /* of the newest flight */
 
-    enum service_state state;   /* as last said in HEALTH */
-    bool denied;                /* ... because of the secret */
-    bool accepted;              /* the probe was accepted at some time */
-    bool probing;               /* nothing but the question may go out */
-    bool trial;                 /* one job at a time may go out */
-    bool question_wanted;       /* to be sent as soon as there is a flight */
-    uint64_t question_id;       /* its flight, 0: not under way */
-    uint8_t question_kind;      /* what it asks about when it is sent next */
-    uint8_t question_asked;     /* what the one under way asks about */
-    bool question_secret;       /* it has to try the secret, as the probe does */
-    uint32_t question_failures; /* in a row */
+    struct breaker breaker;
+    struct limiter limiter;
+    struct budget budget;
+
+    enum service_state state; /* as last said in HEALTH */
+    bool denied;              /* ... because of the secret */
+    bool accepted;            /* the probe was accepted at some time */
+    bool question_wanted;     /* to be sent as soon as there is a flight */
+    uint64_t question_id;     /* its flight, 0: not under way */
+    uint8_t question_kind;    /* what it asks about when it is sent next */
+    uint8_t question_asked;   /* what the one under way asks about */
+    bool question_secret;     /* it has to try the secret, as the probe does */
 
     uint64_t good[KINDS_MAX]; /* good answers so far */
     uint32_t failures;        /* of jobs in a row, 0 after a good answer */
     uint64_t failed_serial;   /* the job that failed first of them */
     bool failed_many;         /* and another one failed too */
-    uint64_t hold_ms;         /* steady time before which no job goes out */
+    uint64_t hold_ms;         /* steady time before which no job goes out: the service asked for that */
     uint64_t served_ms;       /* how long the service was there, as far as that was known */
     uint64_t served_at_ms;    /* steady time up to which that is counted */
 
     struct address peers[PEERS_MAX]; /* they wait for OPENED */
     uint32_t peers_count;
     bool draining;
-    bool drained;        /* DRAINED was said */
-    uint64_t due_set_ms; /* TIMER_DUE as it is set */
-    uint64_t retries;    /* attempts beyond the first */
-    uint64_t retries_said;
-    uint64_t held_said; /* GAUGE_IN_FLIGHT as last said */
+    bool drained;                         /* DRAINED was said */
+    uint64_t due_set_ms;                  /* TIMER_DUE as it is set */
+    uint64_t retries;                     /* attempts beyond the first */
+    uint64_t said[GAUGE_CONCURRENCY + 1]; /* the gauges as last said */
 
     char path[PATH_SIZE_MAX + 1]; /* of the request being made */
     uint8_t body[REQUEST_BODY_SIZE_MAX];

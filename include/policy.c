@@ -112,35 +112,40 @@ static uint64_t towards (uint64_t average, uint64_t value, uint64_t parts)
     return (average * (parts - 1) + value) / parts;
 }
 
-/*  Takes note of how long a request took; true when that has become too long. What
-    takes long even alone does so for reasons that going easy cannot help: that is
-    usual from then on. */
-static bool slow (struct latency *latency, uint64_t took_ms, bool alone)
+/*  Takes note of how long a request took; true when that has become too long. */
+static bool slow (struct latency *latency, uint64_t took_us)
 {
-    /*  At least 1: 0 is unknown. */
-    uint64_t took_us = (took_ms < TOOK_MAX_MS ? took_ms : TOOK_MAX_MS) * 1000 + 1;
     if (latency->usual_us == 0)
         latency->recent_us = latency->usual_us = took_us;
     latency->recent_us = towards (latency->recent_us, took_us, RECENT_PARTS);
     if (latency->recent_us < latency->usual_us)
         latency->usual_us = towards (latency->usual_us, latency->recent_us, USUAL_PARTS) + 1;
-    if (latency->recent_us <= SLOW_TIMES * latency->usual_us + SLOW_SLACK_US)
-        return false;
-    if (alone)
-        latency->usual_us = latency->recent_us;
-    return !alone;
+    return latency->recent_us > SLOW_TIMES * latency->usual_us + SLOW_SLACK_US;
 }
 
 void limiter_good (struct limiter *limiter, const struct sample *sample)
 {
     assert (sample->kind < POLICY_KINDS_MAX && sample->number <= sample->newest);
-    bool alone = limiter->limit == 1 && sample->number > limiter->settled;
-    if (slow (&limiter->latency[sample->kind], sample->took_ms, alone)) {
+    /*  A higher limit made that one wait. */
+    if (sample->number <= limiter->settled)
+        return;
+    struct latency *latency = &limiter->latency[sample->kind];
+    /*  At least 1: 0 is unknown. */
+    uint64_t took_us = (sample->took_ms < TOOK_MAX_MS ? sample->took_ms : TOOK_MAX_MS) * 1000 + 1;
+    bool is_slow = slow (latency, took_us);
+    /*  A limit that is not reached says nothing, neither about a higher nor about a
+        lower one. */
+    if (!sample->full)
+        return;
+    if (is_slow && limiter->limit > 1) {
         shrink (limiter, sample, limiter->limit * 3 / 4);
+        latency->recent_us = latency->usual_us;
         return;
     }
-    /*  A limit that is not reached says nothing about a higher one. */
-    if (!sample->full || ++limiter->good < limiter->limit)
+    /*  What takes long even alone does so for reasons that going easy cannot help. */
+    if (is_slow)
+        latency->recent_us = latency->usual_us = took_us;
+    if (++limiter->good < limiter->limit)
         return;
     limiter->good = 0;
     limiter->limit += limiter->limit < HTTP_CONCURRENCY_MAX;

@@ -106,6 +106,7 @@ static void untried (struct pending *job, uint32_t members)
     job->failed_ms = 0;
     memset (job->good_seen, 0, sizeof job->good_seen);
     job->suspect = false;
+    job->repeated = false;
 }
 
 void requests_join (struct requests *requests, uint32_t job, uint32_t last, uint32_t added)

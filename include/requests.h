@@ -37,12 +37,13 @@ struct pending {
     uint32_t members;              /* requests in the job */
     uint64_t due_ms;               /* steady time it waits for */
     uint64_t hold_ms;              /* steady time before which it must not go out; 0: none */
-    uint64_t failed_ms;            /* steady time of its first failure; 0: none yet */
+    uint64_t failed_ms;            /* the client's served time at its first failure, and 1; 0: none yet */
     uint64_t good_seen[KINDS_MAX]; /* good answers of each kind, when it was sent first or failed last */
     uint32_t attempts;             /* failures in a row */
     uint8_t strikes;               /* failures that are its own fault, as far as one can tell */
     uint8_t kind;                  /* KIND_READ, KIND_WRITE */
     bool suspect;                  /* it may be its own fault */
+    bool repeated;                 /* it waits to be tried again, which has to be paid for */
 };
 
 /*  Jobs in order. */

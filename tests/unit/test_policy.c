@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "actors/usermeta_client/usermeta_client.h"
 #include "include/backoff.h"
 #include "include/policy.h"
 #include "include/verdict.h"
@@ -290,7 +291,6 @@ static void test_a_service_that_is_quick_for_some_and_slow_for_others_is_not_hel
         good (&line, draw (&seed) % 10 ? 2 : 200);
         sum += line.limiter.limit;
     }
-    print_message ("on average %llu\n", (unsigned long long) (sum / 20000));
     assert_true (sum / 20000 >= HTTP_CONCURRENCY_MAX / 2);
 }
 
@@ -419,6 +419,302 @@ static void test_repetitions_are_a_share_of_what_succeeds (void **state)
     assert_true (taken >= goods * BUDGET_SHARE / BUDGET_COST);
 }
 
+/*  ---- a client, and a service under load --------------------------------- */
+
+enum { WRITES_MAX = 10000 };
+
+/*  How the service fails, while it does. */
+enum trouble { WELL, UNREACHED, TIMES_OUT, ANSWERS_503, TROUBLES };
+
+/*  One usermeta client that is asked to write, one request a write, and its service,
+    in virtual time. */
+struct world {
+    struct harness h;
+    uint64_t seed;
+    enum trouble trouble;
+    unsigned failing; /* writes in a hundred that are answered 500 */
+    uint64_t base_ms; /* how long a request takes … */
+    uint32_t width;   /* … when no more than so many are under way */
+    bool even;        /* each takes the same time */
+
+    struct {
+        uint64_t id, sent_ms, end_ms;
+        bool write;
+        unsigned who;
+    } flights[HTTP_CONCURRENCY_MAX];
+    uint32_t flying, writing; /* requests under way, and those of them that are writes */
+
+    uint64_t gauges[GAUGE_CONCURRENCY + 1];
+    uint32_t attempts[WRITES_MAX];
+    uint8_t answers[WRITES_MAX];
+    unsigned sent, written, answered,
+        repeated; /* writes: attempts, good ones, ended, attempts after the first */
+    unsigned questions;
+    uint32_t most_writing; /* at once, since the test set it to 0 */
+};
+
+static void world_open (struct world *world, uint64_t seed)
+{
+    memset (world, 0, sizeof *world);
+    print_message ("seed %llu\n", (unsigned long long) seed);
+    world->seed = seed;
+    world->base_ms = 10;
+    world->width = HTTP_CONCURRENCY_MAX;
+    struct settings settings = harness_settings ();
+    settings.window = WRITES_MAX;
+    settings.hash_seed = seed;
+    harness_open (&world->h, &usermeta_client_spec, &settings);
+    world->gauges[GAUGE_CONCURRENCY] = HTTP_CONCURRENCY_MAX;
+}
+
+static void world_ask (struct world *world, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        char user[16];
+        snprintf (user, sizeof user, "u%u", i);
+        struct message message = { .id = MESSAGE_WRITE_META, .from = DECISION (0) };
+        message.write_meta.request = i;
+        message.write_meta.user = text_of (user);
+        message.write_meta.key = TEXT_LITERAL ("k");
+        message.write_meta.value = TEXT_LITERAL ("v");
+        harness_handle (&world->h, &message);
+    }
+    harness_turn (&world->h);
+}
+
+/*  The user of a write, "/auth/{secret}.u<number>/k"; false for a question. */
+static bool write_of (struct text path, unsigned *who)
+{
+    static const char head[] = "/auth/{secret}.u";
+    if (path.size < sizeof head || memcmp (path.data, head, sizeof head - 1) != 0)
+        return false;
+    *who = 0;
+    for (uint32_t i = sizeof head - 1; i < path.size && path.data[i] != '/'; i++)
+        *who = *who * 10 + (unsigned) (path.data[i] - '0');
+    return true;
+}
+
+static void world_send (struct world *world, const struct message *message)
+{
+    assert_true (world->flying < HTTP_CONCURRENCY_MAX);
+    unsigned who = 0;
+    bool write = write_of (path_of (message), &who);
+    uint64_t now_ms = world->h.now.steady_ms;
+    uint64_t took_ms = world->base_ms;
+    if (world->trouble == TIMES_OUT)
+        took_ms = message->http_request.timeout_ms;
+    else if (world->trouble != WELL)
+        took_ms = 1;
+    else if (world->flying + 1 > world->width)
+        took_ms = world->base_ms * (world->flying + 1) / world->width;
+    else if (!world->even)
+        took_ms = world->base_ms / 2 + draw (&world->seed) % world->base_ms;
+    world->flights[world->flying].id = message->http_request.request;
+    world->flights[world->flying].sent_ms = now_ms;
+    world->flights[world->flying].end_ms = now_ms + took_ms;
+    world->flights[world->flying].write = write;
+    world->flights[world->flying++].who = who;
+    if (!write) {
+        world->questions++;
+        return;
+    }
+    world->sent++;
+    world->repeated += world->attempts[who]++ > 0;
+    world->writing++;
+    if (world->writing > world->most_writing)
+        world->most_writing = world->writing;
+}
+
+/*  Takes note of all that the client put. */
+static void world_look (struct world *world)
+{
+    for (size_t i = 0; i < world->h.count; i++) {
+        const struct message *message = world->h.effects[i].message;
+        if (message->id == MESSAGE_HTTP_REQUEST)
+            world_send (world, message);
+        if (message->id == MESSAGE_MEASURE)
+            world->gauges[message->measure.gauge] = message->measure.value;
+        if (message->id == MESSAGE_META_WRITTEN) {
+            assert_int_equal (world->answers[message->meta_written.request]++, 0);
+            world->answered++;
+        }
+    }
+    harness_clear (&world->h);
+}
+
+/*  Ends the request that ends first. */
+static void world_land (struct world *world, uint32_t which)
+{
+    struct http_answer answer = { .request = world->flights[which].id };
+    bool write = world->flights[which].write;
+    answer.elapsed_ms = world->flights[which].end_ms - world->flights[which].sent_ms;
+    if (world->trouble == UNREACHED)
+        answer.outcome = HTTP_UNREACHED;
+    else if (world->trouble == TIMES_OUT)
+        answer.outcome = HTTP_TIMEOUT;
+    else {
+        bool fails = write && draw (&world->seed) % 100 < world->failing;
+        answer.outcome = HTTP_ANSWERED;
+        answer.status = world->trouble == ANSWERS_503 ? 503 : fails ? 500 : 200;
+        answer.body_state = BODY_NONE;
+        world->written += write && answer.status == 200;
+    }
+    world->flights[which] = world->flights[--world->flying];
+    world->writing -= write;
+    harness_deliver (&world->h, &(struct message){ .id = MESSAGE_HTTP_ANSWER, .http_answer = answer });
+}
+
+/*  One step: whatever comes first, the end of a request or a timer. False when that
+    is later than `end_ms`, or nothing will come any more. */
+static bool world_step (struct world *world, uint64_t end_ms)
+{
+    struct harness *h = &world->h;
+    uint32_t first = 0;
+    world_look (world);
+    for (uint32_t i = 1; i < world->flying; i++)
+        if (world->flights[i].end_ms < world->flights[first].end_ms)
+            first = i;
+    size_t timer = harness_next_timer (h);
+    bool fires = timer < TIMERS_MAX && (!world->flying || h->timers[timer] <= world->flights[first].end_ms);
+    if (!fires && !world->flying)
+        return false;
+    uint64_t at_ms = fires ? h->timers[timer] : world->flights[first].end_ms;
+    if (at_ms > end_ms)
+        return false;
+    if (at_ms > h->now.steady_ms)
+        harness_advance (h, at_ms - h->now.steady_ms);
+    if (fires)
+        harness_fire (h);
+    else
+        world_land (world, first);
+    world_look (world);
+    return true;
+}
+
+/*  What the limit may be after so many good answers since the outage: one more for
+    as many as there may be at once. */
+static uint32_t limit_after (unsigned good)
+{
+    uint32_t limit = 1;
+    while (limit < HTTP_CONCURRENCY_MAX && good >= limit * (limit + 1) / 2)
+        limit++;
+    return limit;
+}
+
+static void test_after_an_hour_ten_thousand_come_back_gently (void **state)
+{
+    (void) state;
+    static struct world world;
+    uint64_t first = (uint64_t) time (NULL) * 10;
+    for (enum trouble trouble = UNREACHED; trouble < TROUBLES; trouble++) {
+        world_open (&world, first + trouble);
+        world.trouble = trouble;
+        world_ask (&world, WRITES_MAX);
+        uint64_t well_ms = world.h.now.steady_ms + 3600000;
+        while (world_step (&world, well_ms))
+            ;
+        /*  Those that were under way when it began, and while the first question was;
+            from then on the question alone. */
+        assert_in_range (world.sent, 1, HTTP_CONCURRENCY_MAX * 3 / 2);
+        assert_in_range (world.questions, 200, 3600000 / (BACKOFF_MAX_MS / 2) + 200);
+        assert_int_equal (world.answered, 0);
+        assert_int_not_equal (world.gauges[GAUGE_BREAKER], BREAKER_CLOSED);
+        assert_int_equal (world.gauges[GAUGE_CONCURRENCY], 1);
+        assert_int_equal (world.gauges[GAUGE_QUEUE], WRITES_MAX);
+
+        world.trouble = WELL;
+        unsigned sent_before = world.sent;
+        uint64_t second_ms = 0;
+        for (unsigned in_second = 0, seen = world.sent; world_step (&world, UINT64_MAX); seen = world.sent) {
+            uint32_t limit = limit_after (world.written);
+            assert_true (world.writing <= limit);
+            assert_true (world.gauges[GAUGE_CONCURRENCY] <= limit);
+            uint64_t now_ms = world.h.now.steady_ms;
+            if (now_ms - second_ms >= 1000) {
+                second_ms = now_ms;
+                in_second = 0;
+            }
+            /*  None takes less than half of what they take on average. */
+            in_second += world.sent - seen;
+            assert_true (in_second <= limit * (1000 / (world.base_ms / 2) + 1));
+        }
+        assert_int_equal (world.answered, WRITES_MAX);
+        assert_int_equal (world.written, WRITES_MAX);
+        assert_int_equal (world.sent - sent_before, WRITES_MAX);
+        assert_int_equal (world.most_writing, HTTP_CONCURRENCY_MAX);
+        assert_int_equal (world.gauges[GAUGE_CONCURRENCY], HTTP_CONCURRENCY_MAX);
+        assert_int_equal (world.gauges[GAUGE_BREAKER], BREAKER_CLOSED);
+        assert_int_equal (world.gauges[GAUGE_QUEUE], 0);
+        /*  At 16 at once they take 6.25 s; on top comes the beginning, and what is left
+            of the last wait, or of the time that a question may take. */
+        assert_true (world.h.now.steady_ms - well_ms < 20000);
+        harness_free (&world.h);
+    }
+}
+
+static void test_a_service_that_is_well_from_the_start_is_asked_sixteen_at_once (void **state)
+{
+    (void) state;
+    static struct world world;
+    world_open (&world, (uint64_t) time (NULL));
+    world.even = true;
+    world_ask (&world, 1600);
+    uint64_t begin_ms = world.h.now.steady_ms;
+    while (world_step (&world, UINT64_MAX))
+        ;
+    assert_int_equal (world.written, 1600);
+    assert_int_equal (world.h.now.steady_ms - begin_ms, 1600 / HTTP_CONCURRENCY_MAX * 10);
+    harness_free (&world.h);
+}
+
+static void test_repetitions_wait_for_the_budget_and_none_is_dropped (void **state)
+{
+    (void) state;
+    static struct world world;
+    world_open (&world, (uint64_t) time (NULL));
+    world.failing = 70;
+    world_ask (&world, 4000);
+    uint64_t begin_ms = world.h.now.steady_ms;
+    uint64_t left_least = UINT64_MAX;
+    while (world_step (&world, UINT64_MAX)) {
+        uint64_t paid = BUDGET_BURST * BUDGET_COST + world.written * BUDGET_SHARE +
+                        (world.h.now.steady_ms - begin_ms) * BUDGET_PER_SECOND;
+        assert_true (world.repeated * BUDGET_COST <= paid);
+        uint64_t left = paid - world.repeated * BUDGET_COST;
+        left_least = left < left_least ? left : left_least;
+    }
+    /*  It came close to what may be: it was the budget that they waited for. */
+    assert_true (left_least < BUDGET_BURST * BUDGET_COST / 2);
+    assert_int_equal (world.answered, 4000);
+    harness_free (&world.h);
+}
+
+static void test_a_slow_service_is_asked_less_at_once_and_more_when_it_recovers (void **state)
+{
+    (void) state;
+    static struct world world;
+    world_open (&world, (uint64_t) time (NULL));
+    world_ask (&world, WRITES_MAX);
+    while (world.written < 1000)
+        assert_true (world_step (&world, UINT64_MAX));
+    assert_int_equal (world.gauges[GAUGE_CONCURRENCY], HTTP_CONCURRENCY_MAX);
+    world.width = 1;
+    while (world.written < 1200)
+        assert_true (world_step (&world, UINT64_MAX));
+    world.most_writing = 0;
+    while (world.written < 4000)
+        assert_true (world_step (&world, UINT64_MAX));
+    assert_in_range (world.most_writing, 1, HTTP_CONCURRENCY_MAX / 2);
+    world.width = HTTP_CONCURRENCY_MAX;
+    while (world.written < 5000)
+        assert_true (world_step (&world, UINT64_MAX));
+    assert_int_equal (world.gauges[GAUGE_CONCURRENCY], HTTP_CONCURRENCY_MAX);
+    while (world_step (&world, UINT64_MAX))
+        ;
+    assert_int_equal (world.written, WRITES_MAX);
+    harness_free (&world.h);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -437,6 +733,10 @@ int main (void)
         cmocka_unit_test (test_the_limit_stays_within_its_bounds_whatever_comes),
         cmocka_unit_test (test_an_empty_budget_lets_a_repetition_wait_for_a_while),
         cmocka_unit_test (test_repetitions_are_a_share_of_what_succeeds),
+        cmocka_unit_test (test_after_an_hour_ten_thousand_come_back_gently),
+        cmocka_unit_test (test_a_service_that_is_well_from_the_start_is_asked_sixteen_at_once),
+        cmocka_unit_test (test_repetitions_wait_for_the_budget_and_none_is_dropped),
+        cmocka_unit_test (test_a_slow_service_is_asked_less_at_once_and_more_when_it_recovers),
     };
     return cmocka_run_group_tests_name ("policy", tests, NULL, NULL);
 }

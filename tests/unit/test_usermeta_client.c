@@ -690,6 +690,32 @@ static void a_lone_culprit_is_refused_when_the_service_is_well (void **state)
     harness_free (&h);
 }
 
+static void an_outage_does_not_count_as_patience (void **state)
+{
+    (void) state;
+    struct settings settings = harness_settings ();
+    struct harness h;
+    harness_open (&h, &usermeta_client_spec, &settings);
+    read_user (&h, 7, "user42");
+    harness_turn (&h);
+    /*  It fails at the beginning of an outage of an hour, and then it alone. */
+    answer_status (&h, next_request (&h, NULL), 500);
+    uint64_t end = h.now.steady_ms + 3600000;
+    while (h.now.steady_ms < end) {
+        const struct message *request = harness_take (&h, MESSAGE_HTTP_REQUEST);
+        if (request)
+            answer_status (&h, request->http_request.request, 500);
+        else
+            assert_true (harness_fire (&h));
+    }
+    struct stand_in service = { .poison = "user42", .status = 500 };
+    serve (&h, &service, 9000);
+    assert_int_equal (harness_count (&h, MESSAGE_META), 0);
+    serve (&h, &service, 25000);
+    assert_refused (&h, 7, "the service answers 500 to this user id alone");
+    harness_free (&h);
+}
+
 static void an_outage_of_an_hour_blames_nobody (void **state)
 {
     (void) state;
@@ -1003,9 +1029,26 @@ static void drained_is_said_once_and_only_when_idle (void **state)
     harness_free (&h);
 }
 
+/*  The newest value of a gauge that was said since the last look; `before` when none
+    was. */
+static uint64_t gauge (struct harness *h, enum gauge gauge, uint64_t before)
+{
+    uint64_t value = before;
+    for (size_t i = 0; i < h->count; i++) {
+        struct recorded *effect = &h->effects[i];
+        if (effect->taken || effect->message->id != MESSAGE_MEASURE ||
+            effect->message->measure.gauge != gauge)
+            continue;
+        effect->taken = true;
+        value = effect->message->measure.value;
+    }
+    return value;
+}
+
 static void gauges_tell_what_changed (void **state)
 {
     (void) state;
+    enum { UNSAID = 99 };
     struct settings settings = harness_settings ();
     struct harness h;
     harness_open (&h, &usermeta_client_spec, &settings);
@@ -1014,17 +1057,44 @@ static void gauges_tell_what_changed (void **state)
     read_user (&h, 1, "alice");
     harness_turn (&h);
     harness_turn (&h);
-    const struct message *gauge = harness_take (&h, MESSAGE_MEASURE);
-    assert_int_equal (gauge->measure.gauge, GAUGE_IN_FLIGHT);
-    assert_int_equal (gauge->measure.value, 1);
+    assert_int_equal (harness_count (&h, MESSAGE_MEASURE), 1);
+    assert_int_equal (gauge (&h, GAUGE_IN_FLIGHT, UNSAID), 1);
+    answer_status (&h, next_request (&h, NULL), 503);
+    assert_int_equal (gauge (&h, GAUGE_RETRIES, UNSAID), 1);
+    assert_int_equal (gauge (&h, GAUGE_QUEUE, UNSAID), 1);
+    assert_int_equal (gauge (&h, GAUGE_CONCURRENCY, UNSAID), HTTP_CONCURRENCY_MAX / 2);
     assert_int_equal (harness_count (&h, MESSAGE_MEASURE), 0);
-    answer_status (&h, next_request (&h, NULL), 500);
-    gauge = harness_take (&h, MESSAGE_MEASURE);
-    assert_int_equal (gauge->measure.gauge, GAUGE_RETRIES);
-    assert_int_equal (gauge->measure.value, 1);
     struct stand_in service = { 0 };
     serve (&h, &service, 1000);
-    assert_int_equal (harness_take (&h, MESSAGE_MEASURE)->measure.value, 0);
+    assert_int_equal (gauge (&h, GAUGE_IN_FLIGHT, UNSAID), 0);
+    assert_int_equal (gauge (&h, GAUGE_QUEUE, UNSAID), 0);
+    assert_int_equal (gauge (&h, GAUGE_BREAKER, UNSAID), UNSAID);
+    harness_free (&h);
+}
+
+static void the_breaker_is_told_of (void **state)
+{
+    (void) state;
+    enum { UNSAID = 99 };
+    struct settings settings = harness_settings ();
+    struct harness h;
+    harness_init (&h, &usermeta_client_spec, &settings);
+    harness_start (&h);
+    assert_int_equal (gauge (&h, GAUGE_BREAKER, UNSAID), BREAKER_HALF_OPEN);
+    assert_int_equal (gauge (&h, GAUGE_CONCURRENCY, UNSAID), HTTP_CONCURRENCY_MAX);
+    answer_status (&h, next_request (&h, PROBE), 200);
+    assert_int_equal (gauge (&h, GAUGE_BREAKER, UNSAID), BREAKER_CLOSED);
+    read_user (&h, 1, "alice");
+    harness_turn (&h);
+    answer_status (&h, next_request (&h, "/alice" TAIL), 500);
+    assert_int_equal (gauge (&h, GAUGE_BREAKER, UNSAID), UNSAID);
+    answer_status (&h, next_request (&h, QUESTION), 500);
+    assert_int_equal (gauge (&h, GAUGE_BREAKER, UNSAID), BREAKER_OPEN);
+    assert_int_equal (gauge (&h, GAUGE_CONCURRENCY, UNSAID), 1);
+    assert_true (harness_fire (&h));
+    assert_int_equal (gauge (&h, GAUGE_BREAKER, UNSAID), BREAKER_HALF_OPEN);
+    answer_status (&h, next_request (&h, QUESTION), 200);
+    assert_int_equal (gauge (&h, GAUGE_BREAKER, UNSAID), BREAKER_CLOSED);
     harness_free (&h);
 }
 
@@ -1142,6 +1212,8 @@ int main (void)
         cmocka_unit_test (what_exceeds_the_capacity_is_refused),
         cmocka_unit_test (drained_is_said_once_and_only_when_idle),
         cmocka_unit_test (gauges_tell_what_changed),
+        cmocka_unit_test (the_breaker_is_told_of),
+        cmocka_unit_test (an_outage_does_not_count_as_patience),
         cmocka_unit_test (every_request_is_answered_exactly_once),
     };
     return cmocka_run_group_tests_name ("usermeta_client", tests, NULL, NULL);
