@@ -21,6 +21,8 @@ int command_check (int argc, char **argv);  /* validates, prints, probes */
 int command_emit (int argc, char **argv);   /* posts one event */
 int command_tap (int argc, char **argv);    /* shows messages */
 int command_top (int argc, char **argv);    /* shows what processes do */
+int command_dlq (int argc, char **argv);    /* sees to what waits for a person */
+int command_ledger (int argc, char **argv); /* shows what was given */
 int command_keygen (int argc, char **argv); /* writes certificates */
 
 /*  One option: `--name VALUE`, `--name=VALUE`, or a flag. */

@@ -18,6 +18,8 @@ static const struct command commands[] = {
     { "emit", command_emit, "post an event to the events service" },
     { "tap", command_tap, "show every message as it happens" },
     { "top", command_top, "show what every process and actor is doing" },
+    { "dlq", command_dlq, "list, retry and drop rewards that were refused or are uncertain" },
+    { "ledger", command_ledger, "show what was given to whom, and why" },
     { "keygen", command_keygen, "write the certificates of encrypted connections" },
 };
 

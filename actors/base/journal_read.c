@@ -217,56 +217,79 @@ int journal_lock (const char *state_dir, uint16_t shard, char *reason, size_t re
     return lock;
 }
 
-/*  Whether the grant is one that waits for a person. */
-static bool is_parked (struct store *store, uint64_t grant, char *reason, size_t reason_size)
+struct journal_editor {
+    struct store *store;
+    struct store_query *find;
+    struct store_query *redo;
+    struct store_query *forgo;
+};
+
+struct journal_editor *journal_editor_open (const char *path, char *reason, size_t reason_size)
 {
-    struct store_query *query = store_prepare (store, "SELECT state FROM grants WHERE id = ?1");
-    const char *refusal = store_reason (store);
-    enum store_step step = STORE_FAILED;
-    if (query && store_bind_int (query, 1, (int64_t) grant))
-        step = store_step (query);
+    struct journal_editor *self = calloc (1, sizeof *self);
+    if (!self) {
+        snprintf (reason, reason_size, "cannot open %s: out of memory", path);
+        return NULL;
+    }
+    self->store = store_open (path, true, reason, reason_size);
+    if (self->store) {
+        self->find = store_prepare (self->store, "SELECT state FROM grants WHERE id = ?1");
+        /*  What the decision would have written. */
+        self->redo = store_prepare (self->store, "UPDATE grants SET state = 1, tries = tries + 1, "
+                                                 "reason = 'retry', who = ?2, changed_ms = ?3 WHERE id = ?1");
+        self->forgo = store_prepare (self->store,
+                                     "UPDATE grants SET state = 5, who = ?2, changed_ms = ?3 WHERE id = ?1");
+        if (!self->find || !self->redo || !self->forgo)
+            snprintf (reason, reason_size, "%s is no journal of this version: %s", path,
+                      store_reason (self->store));
+    }
+    if (!self->forgo || !self->redo || !self->find)
+        journal_editor_close (&self);
+    return self;
+}
+
+void journal_editor_close (struct journal_editor **editor)
+{
+    if (!*editor)
+        return;
+    store_close (&(*editor)->store);
+    free (*editor);
+    *editor = NULL;
+}
+
+/*  Why the grant cannot be settled; NULL when it waits for a person. */
+static const char *why_not (struct journal_editor *self, uint64_t grant)
+{
+    const char *refusal = "no such record";
+    if (!store_bind_int (self->find, 1, (int64_t) grant))
+        return store_reason (self->store);
+    enum store_step step = store_step (self->find);
     if (step == STORE_ROW)
-        refusal = journal_refusal ((enum grant_state) store_int (query, 0));
-    else if (step == STORE_DONE)
-        refusal = "no such record";
-    if (refusal)
-        snprintf (reason, reason_size, "%s", refusal);
-    store_query_destroy (&query);
-    return refusal == NULL;
+        refusal = journal_refusal ((enum grant_state) store_int (self->find, 0));
+    else if (step == STORE_FAILED)
+        refusal = store_reason (self->store);
+    store_reset (self->find);
+    return refusal;
 }
 
-/*  What the decision would have written. */
-static const char *const redo_update = "UPDATE grants SET state = 1, tries = tries + 1, reason = 'retry', "
-                                       "who = ?2, changed_ms = ?3 WHERE id = ?1";
-static const char *const forgo_update =
-    "UPDATE grants SET state = 5, who = ?2, changed_ms = ?3 WHERE id = ?1";
-
-static bool update (struct store *store, const char *sql, uint64_t grant, struct text who, uint64_t wall_ms)
+/*  One statement is one transaction. */
+static bool settle (struct store_query *query, uint64_t grant, struct text who, uint64_t wall_ms)
 {
-    struct store_query *query = store_prepare (store, sql);
-    bool good = query && store_bind_int (query, 1, (int64_t) grant) && store_bind_text (query, 2, who) &&
-                store_bind_int (query, 3, (int64_t) wall_ms) && store_step (query) == STORE_DONE;
-    store_query_destroy (&query);
-    return good;
+    return store_bind_int (query, 1, (int64_t) grant) && store_bind_text (query, 2, who) &&
+           store_bind_int (query, 3, (int64_t) wall_ms) && store_step (query) == STORE_DONE;
 }
 
-bool journal_settle (const char *path, const struct message *order, uint64_t wall_ms, char *reason,
-                     size_t reason_size)
+bool journal_editor_settle (struct journal_editor *editor, const struct message *order, uint64_t wall_ms,
+                            char *reason, size_t reason_size)
 {
     assert (order->id == MESSAGE_REDO || order->id == MESSAGE_FORGO);
     bool again = order->id == MESSAGE_REDO;
     uint64_t grant = again ? order->redo.grant : order->forgo.grant;
-    struct text who = again ? order->redo.who : order->forgo.who;
-    struct store *store = store_open (path, true, reason, reason_size);
-    if (!store)
-        return false;
-    bool good = is_parked (store, grant, reason, reason_size);
-    if (good && !(store_run (store, "BEGIN IMMEDIATE") &&
-                  update (store, again ? redo_update : forgo_update, grant, who, wall_ms) &&
-                  store_run (store, "COMMIT"))) {
-        snprintf (reason, reason_size, "%s", store_reason (store));
-        good = false;
-    }
-    store_close (&store);
-    return good;
+    const char *refusal = why_not (editor, grant);
+    if (!refusal && !settle (again ? editor->redo : editor->forgo, grant,
+                             again ? order->redo.who : order->forgo.who, wall_ms))
+        refusal = store_reason (editor->store);
+    if (refusal)
+        snprintf (reason, reason_size, "%s", refusal);
+    return refusal == NULL;
 }

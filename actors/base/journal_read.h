@@ -17,6 +17,7 @@ enum { JOURNAL_PATH_SIZE = 1200 };
 bool journal_file (char *path, size_t capacity, const char *state_dir, uint16_t shard, const char *ending);
 
 struct journal_reader;
+struct journal_editor;
 
 /*  Opens the journal at this path. NULL with a reason that names it. For one
     thread. */
@@ -37,10 +38,14 @@ const char *journal_refusal (enum grant_state state);
     does. */
 int journal_lock (const char *state_dir, uint16_t shard, char *reason, size_t reason_size);
 
-/*  Does what a REDO or a FORGO asks in the journal at this path, whose lock the
-    caller has. The next start goes on with what is tried again. False with a reason:
-    nothing was changed. */
-bool journal_settle (const char *path, const struct message *order, uint64_t wall_ms, char *reason,
-                     size_t reason_size);
+/*  Opens the journal at this path for writing; the caller has its lock. NULL with a
+    reason. */
+struct journal_editor *journal_editor_open (const char *path, char *reason, size_t reason_size);
+void journal_editor_close (struct journal_editor **editor);
+
+/*  Does what a REDO or a FORGO asks; the next start goes on with what is tried again.
+    False with a reason: nothing was changed. */
+bool journal_editor_settle (struct journal_editor *editor, const struct message *order, uint64_t wall_ms,
+                            char *reason, size_t reason_size);
 
 #endif

@@ -58,6 +58,9 @@ _guerdon ()
         _guerdon_words "$(sed -n 's/^  \(--[a-z-]*\) .*/\1/p' <<< "$help")"
     elif [[ $help == "Usage: guerdon ${COMP_WORDS[1]} DIR"* ]]; then
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
+    elif ((COMP_CWORD == 2)); then
+        # What a command is to do, such as "ls|show".
+        _guerdon_words "$(sed -n '1s/^Usage: guerdon [a-z]* \([a-z|]*|[a-z]*\) .*/\1/p' <<< "$help" | tr '|' ' ')"
     fi
 }
 

@@ -255,6 +255,11 @@ class Completion(unittest.TestCase):
                 if "|" in argument:
                     self.assertEqual(sorted(argument.split("|")), self.complete(command, name, ""))
 
+    def test_what_a_command_is_to_do(self):
+        self.assertEqual(["drop", "ls", "retry", "show"], self.complete("dlq", ""))
+        self.assertEqual(["show"], self.complete("dlq", "s"))
+        self.assertEqual([], self.complete("dlq", "ls", ""))
+
     def test_what_is_no_command_brings_nothing(self):
         self.assertEqual([], self.complete("nothing", "--"))
 

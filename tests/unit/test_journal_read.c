@@ -336,7 +336,10 @@ static bool settle (enum message_id id, uint64_t grant)
         order.redo = (struct redo){ .grant = grant, .who = TEXT_LITERAL ("ann") };
     else
         order.forgo = (struct forgo){ .grant = grant, .who = TEXT_LITERAL ("ann") };
-    return journal_settle (path, &order, 1800000000000, reason, sizeof reason);
+    struct journal_editor *editor = journal_editor_open (path, reason, sizeof reason);
+    bool good = editor && journal_editor_settle (editor, &order, 1800000000000, reason, sizeof reason);
+    journal_editor_close (&editor);
+    return good;
 }
 
 static struct message record (uint64_t grant)
