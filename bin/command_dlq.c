@@ -16,7 +16,7 @@
 
 enum {
     IDS_MAX = 1024,
-    REASON_MAX = 512,
+    REASON_MAX = 2048,
     PAUSE_MS = 100,  /* before an order is given again that there was no room for */
     PAUSES_MAX = 600 /* so often: a minute without room is too much */
 };

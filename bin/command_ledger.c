@@ -10,7 +10,7 @@
 #include "bin/ledger_show.h"
 #include "proto/text.h"
 
-enum { NICENESS = 19, REASON_MAX = 512 };
+enum { NICENESS = 19, REASON_MAX = 2048 };
 
 static const char *const help =
     "Shows every reward that was decided, newest last: its state and when it came to it, the player, the\n"

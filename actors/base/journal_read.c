@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "actors/base/journal_file.h"
 #include "actors/base/lock_file.h"
 #include "actors/base/store.h"
 #include "proto/codec.h"
@@ -231,7 +232,7 @@ struct journal_editor *journal_editor_open (const char *path, char *reason, size
         snprintf (reason, reason_size, "cannot open %s: out of memory", path);
         return NULL;
     }
-    self->store = store_open (path, true, reason, reason_size);
+    self->store = journal_file_open (path, reason, reason_size);
     if (self->store) {
         self->find = store_prepare (self->store, "SELECT state FROM grants WHERE id = ?1");
         /*  What the decision would have written. */

@@ -38,8 +38,8 @@ const char *journal_refusal (enum grant_state state);
     does. */
 int journal_lock (const char *state_dir, uint16_t shard, char *reason, size_t reason_size);
 
-/*  Opens the journal at this path for writing; the caller has its lock. NULL with a
-    reason. */
+/*  Opens the journal at this path for writing, as a decision would; the caller has
+    its lock. NULL with a reason. */
 struct journal_editor *journal_editor_open (const char *path, char *reason, size_t reason_size);
 void journal_editor_close (struct journal_editor **editor);
 

@@ -17,6 +17,7 @@
 
 #include "actors/base/bus.h"
 #include "actors/base/desk.h"
+#include "actors/base/journal_file.h"
 #include "actors/base/journal_read.h"
 #include "actors/base/monitor.h"
 #include "actors/base/store.h"
@@ -26,7 +27,7 @@
 enum { DEADLINE_MS = 60000, SHORT_MS = 20, RECORDS = 2000, RUBBISH_ROUNDS = 300, FLOOD = 500 };
 
 static char directory[64];
-static char reason[512];
+static char reason[2048];
 static void *context;   /* of the process */
 static void *elsewhere; /* of who asks */
 static struct store *writer;
@@ -132,13 +133,8 @@ static void make_journal (void)
 {
     char path[JOURNAL_PATH_SIZE];
     assert_true (journal_file (path, sizeof path, directory, 0, "db"));
-    writer = store_open (path, false, reason, sizeof reason);
+    writer = journal_file_open (path, reason, sizeof reason);
     assert_non_null (writer);
-    run_sql ("CREATE TABLE grants (id INTEGER PRIMARY KEY, position INTEGER NOT NULL, "
-             "event_ms INTEGER NOT NULL, trace INTEGER NOT NULL, user TEXT NOT NULL, reward TEXT NOT NULL, "
-             "amount INTEGER NOT NULL, currency TEXT NOT NULL, state INTEGER NOT NULL, "
-             "intended_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL, tries INTEGER NOT NULL, "
-             "reason TEXT NOT NULL, who TEXT NOT NULL)");
     char sql[512];
     snprintf (sql, sizeof sql,
               "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) "

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "actors/base/journal_file.h"
 #include "actors/base/journal_read.h"
 #include "actors/base/lock_file.h"
 #include "actors/base/store.h"
@@ -23,7 +24,7 @@ enum { SHARD = 3, SEEN_MAX = 4096 };
 
 static char directory[64];
 static char path[JOURNAL_PATH_SIZE];
-static char reason[512];
+static char reason[2048];
 static struct store *writer;
 static struct journal_reader *reader;
 
@@ -47,15 +48,9 @@ static int begin (void **state)
     if (!mkdtemp (directory))
         return -1;
     assert_true (journal_file (path, sizeof path, directory, SHARD, "db"));
-    writer = store_open (path, true, reason, sizeof reason);
+    writer = journal_file_open (path, reason, sizeof reason);
     if (!writer)
         return -1;
-    run_sql ("CREATE TABLE grants (id INTEGER PRIMARY KEY, position INTEGER NOT NULL, "
-             "event_ms INTEGER NOT NULL, trace INTEGER NOT NULL, user TEXT NOT NULL, reward TEXT NOT NULL, "
-             "amount INTEGER NOT NULL, currency TEXT NOT NULL, state INTEGER NOT NULL, "
-             "intended_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL, tries INTEGER NOT NULL, "
-             "reason TEXT NOT NULL, who TEXT NOT NULL)");
-    run_sql ("CREATE INDEX grants_parked ON grants (id) WHERE state IN (3, 4)");
     memset (&seen, 0, sizeof seen);
     return 0;
 }
@@ -336,6 +331,8 @@ static bool settle (enum message_id id, uint64_t grant)
         order.redo = (struct redo){ .grant = grant, .who = TEXT_LITERAL ("ann") };
     else
         order.forgo = (struct forgo){ .grant = grant, .who = TEXT_LITERAL ("ann") };
+    journal_reader_close (&reader);
+    store_close (&writer); /* who settles has the journal alone */
     struct journal_editor *editor = journal_editor_open (path, reason, sizeof reason);
     bool good = editor && journal_editor_settle (editor, &order, 1800000000000, reason, sizeof reason);
     journal_editor_close (&editor);
