@@ -111,6 +111,9 @@ class OneProcess(harness.Case):
                                      process["lag"]["seen"]))
         self.assertEqual(ACTORS, [actor["actor"] for actor in process["actors"]])
         self.assertEqual(10000, named(process["actors"], "actor", "ingest")["credit"])
+        for actor in ("usermeta-client", "currency-client"):
+            client = named(process["actors"], "actor", actor)
+            self.assertEqual((0, 16, "closed"), tuple(client[name] for name in ("queue", "concurrency", "breaker")))
         self.assertEqual(SERVICES, [service["service"] for service in process["services"]])
         for service in process["services"]:
             self.assertEqual(("up", "", 0), tuple(service[name] for name in ("state", "reason", "failed")))
@@ -171,14 +174,21 @@ class OneProcess(harness.Case):
         usermeta = named(process["services"], "service", "usermeta")
         self.assertIn("503", usermeta["reason"])
         self.assertGreater(usermeta["failed"], 0)
-        self.assertGreater(named(process["actors"], "actor", "usermeta-client")["in_flight"], 0)
+        client = named(process["actors"], "actor", "usermeta-client")
+        self.assertEqual((7, 7, 1), tuple(client[name] for name in ("in_flight", "queue", "concurrency")))
+        self.assertIn(client["breaker"], ("open", "half-open"))
+        self.assertEqual("closed", named(process["actors"], "actor", "currency-client")["breaker"])
+        self.assertEqual((None, None), tuple(named(process["actors"], "actor", "decision")[name]
+                                             for name in ("queue", "breaker")))
         self.assertEqual(10000 - 7, named(process["actors"], "actor", "ingest")["credit"])
         self.assertRegex(top("--once", self.address(worker))[0], r"(?m)^\S+ +usermeta +down .*503")
         rule.release()
         self.wait_acked(7)
         process, = looked(self.address(worker))
         self.assertEqual((0, 0), (process["lag"]["unsettled"], process["lag"]["oldest_s"]))
-        self.assertGreater(named(process["actors"], "actor", "usermeta-client")["retries"], 0)
+        client = named(process["actors"], "actor", "usermeta-client")
+        self.assertGreater(client["retries"], 0)
+        self.assertEqual((0, "closed"), (client["queue"], client["breaker"]))
 
     def test_one_that_goes_and_comes_back(self):
         port = free_port()
