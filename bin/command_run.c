@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "actors/base/curve.h"
+#include "actors/base/journal.h"
 #include "actors/base/log.h"
 #include "actors/base/resident.h"
 #include "actors/base/shell.h"
@@ -28,6 +29,7 @@
 #include "actors/base/tap.h"
 #include "actors/sandbox/sandbox.h"
 #include "bin/command.h"
+#include "bin/run_journal.h"
 #include "bin/sandbox_env.h"
 #include "bin/topology.h"
 
@@ -56,6 +58,7 @@ struct process {
     struct sandbox *sandbox;
     void *context;
     struct tap *tap;
+    struct journal *journal;          /* NULL where no decision runs */
     struct curve *curve;              /* keys of tcp hops; NULL: none */
     struct shell *shells[ACTORS_MAX]; /* in the order of the topology */
     int signals;                      /* signalfd */
@@ -138,14 +141,22 @@ static bool make_directory_of (const char *file)
     return make_directory (path);
 }
 
+static int make_state_dir (const struct config *config)
+{
+    char reason[REASON_MAX];
+    if (make_directory (config->state_dir))
+        return EXIT_OK;
+    snprintf (reason, sizeof reason, "%s: %s", config->state_dir, strerror (errno));
+    return fail ("STATE_DIR", reason);
+}
+
 static int open_sandbox (struct process *self)
 {
     struct config *config = &self->config;
     char reason[REASON_MAX];
-    if (!make_directory (config->state_dir)) {
-        snprintf (reason, sizeof reason, "%s: %s", config->state_dir, strerror (errno));
-        return fail ("STATE_DIR", reason);
-    }
+    int code = make_state_dir (config);
+    if (code != EXIT_OK)
+        return code;
     const struct sandbox_options options = {
         .state_dir = config->state_dir,
         .api_secret = config->api_secret,
@@ -220,6 +231,20 @@ static int open_tap (struct process *self)
     return EXIT_OK;
 }
 
+/*  Where a decision runs. */
+static int open_journal (struct process *self)
+{
+    char reason[REASON_MAX * 4];
+    if (!(self->deployment.roles & 1u << ROLE_DECISION))
+        return EXIT_OK;
+    int code = make_state_dir (&self->config);
+    if (code != EXIT_OK)
+        return code;
+    self->journal = run_journal_open (&self->config, self->deployment.index[ROLE_DECISION], self->monitor,
+                                      reason, sizeof reason);
+    return self->journal ? EXIT_OK : fail ("the journal", reason);
+}
+
 /*  Opens the bus, with keys when there is a directory of them and a tcp socket
     that needs them. */
 static int open_bus (struct process *self)
@@ -256,6 +281,7 @@ static int open_actors (struct process *self)
             .target = config_target (&self->config, spec->service),
             .statsd_host = self->config.statsd_host,
             .statsd_port = self->config.statsd_port,
+            .journal = run_journal_port (spec->role == ROLE_DECISION ? self->journal : NULL),
             .tap = self->tap,
             .monitor = self->monitor,
             .notify = on_notice,
@@ -324,7 +350,9 @@ static int open_all (struct process *self)
         return code;
     say_what_runs (&self->config);
     say_warnings (&self->warnings);
-    code = open_bus (self);
+    code = open_journal (self);
+    if (code == EXIT_OK)
+        code = open_bus (self);
     if (code == EXIT_OK)
         code = open_tap (self);
     return code == EXIT_OK ? open_actors (self) : code;
@@ -335,6 +363,7 @@ static void close_all (struct process *self)
     status_destroy (&self->status);
     for (unsigned i = 0; i < topology_count; i++)
         shell_destroy (&self->shells[i]);
+    journal_close (&self->journal);
     tap_close (&self->tap);
     curve_close (&self->curve);
     if (self->context)

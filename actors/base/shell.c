@@ -640,6 +640,8 @@ static void wait_for_work (struct shell *self)
         timeout_ms = sooner (timeout_ms, BLOCKED_RETRY_MS);
     else
         timeout_ms = sooner (timeout_ms, wait_ms (self));
+    if (self->options.journal.journal && !held)
+        timeout_ms = sooner (timeout_ms, until (self, self->tend_ms + TEND_MS));
     if (self->drained && !held)
         timeout_ms = sooner (timeout_ms, until (self, self->drained_ms + DRAINED_WAIT_MS));
     unsigned count = held ? 0 : self->http ? 2 : 1;

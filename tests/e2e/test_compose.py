@@ -136,6 +136,18 @@ class Deployments(unittest.TestCase):
         self.assertEqual(["0", "1"], sorted(env["DECISION_SHARD"] for env in shards))
         self.assertEqual(len(shards), len(shards[0]["DECISION_ENDPOINT"].split(",")))
 
+    def test_each_decision_has_a_volume_of_its_own_for_its_journal(self):
+        for file in FILES:
+            found = []
+            for which, _, service, roles in self.runs():
+                if which == file and "decision" in roles:
+                    volumes = [mount for mount in map(str, service["volumes"]) if "/var/lib/guerdon" in mount]
+                    self.assertEqual(1, len(volumes), service)
+                    self.assertFalse(service.get("tmpfs"))
+                    found += volumes
+            self.assertTrue(found, file)
+            self.assertEqual(len(found), len(set(found)), file)
+
     def test_what_leaves_a_container_is_encrypted(self):
         for _, _, service, _ in self.runs():
             env = service.get("environment", {})

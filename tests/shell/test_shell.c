@@ -1,8 +1,8 @@
 /*  test_shell.c - a real shell around a core that does as the test says.
 
-    The core notes what it is handed and reacts to three things: to OPEN with a
+    The core notes what it is handed and reacts to four things: to OPEN with a
     burst of everything a core may put, to CREDIT with one thing chosen by its
-    number, and to DRAIN with DRAINED. The test is its peer on the bus, its
+    number, to RETRY with DONE, and to DRAIN with DRAINED. The test is its peer on the bus, its
     journal, and the service it asks.
 */
 
@@ -44,7 +44,9 @@ enum what {
     DO_STRANGER,
     DO_COUNT_AND_DRAINED,
     DO_FLOOD,
-    DO_LAST_WORD_AND_DRAINED
+    DO_LAST_WORD_AND_DRAINED,
+    DO_RECALL,
+    DO_RECALL_IN_TURN
 };
 
 /*  Everything the core, the journal, the service and the notices note down.
@@ -71,6 +73,14 @@ static struct notes {
     bool hang;                     /* the service does */
     unsigned requests;             /* that reached the service */
     unsigned requests_uncommitted; /* of them, before a record was committed */
+    bool unreadable;               /* the journal is: it answers by half */
+    unsigned unread;               /* questions it did not answer */
+    unsigned tends;
+    unsigned tends_uncommitted; /* of them, before a record was committed */
+    unsigned done;
+    unsigned done_uncommitted;
+    uint64_t done_request; /* of the last */
+    char done_reason[32];
     unsigned drained;
     unsigned drained_uncommitted;
     unsigned health;
@@ -130,6 +140,26 @@ static void put_record (const struct effects *effects)
     message.remember.reward = TEXT_LITERAL ("promo1");
     message.remember.state = GRANT_INTENDED;
     put (effects, TO_SHELL, &message);
+}
+
+static void put_recall (const struct effects *effects, enum which_grants which, uint64_t count)
+{
+    struct message message = { .id = MESSAGE_RECALL };
+    message.recall.which = which;
+    message.recall.count = count;
+    put (effects, TO_SHELL, &message);
+}
+
+/*  What a person asked for is remembered, and answered in the same breath. */
+static void put_done (const struct effects *effects, uint64_t request)
+{
+    struct message message = { .id = MESSAGE_DONE };
+    char reason[] = "as you like";
+    message.done.request = request;
+    message.done.reason = text_of (reason);
+    put_record (effects);
+    put (effects, TO_SHELL, &message);
+    memset (reason, 'x', sizeof reason - 1);
 }
 
 /*  A record among things that leave, before and behind it. */
@@ -197,6 +227,11 @@ static void do_what (enum what what, struct moment now, const struct effects *ef
         put_settled (effects, peer_address, 1);
         put_plain (effects, TO_SHELL, MESSAGE_DRAINED);
         break;
+    case DO_RECALL:
+        put_recall (effects, RECALL_RECENT, 3);
+        put_recall (effects, RECALL_OPEN, 2);
+        put_settled (effects, peer_address, 1);
+        break;
     default:
         break;
     }
@@ -233,6 +268,17 @@ static void note_message (const struct message *message)
     note_end ();
 }
 
+/*  Asks for more when there is more, and once in a TURN when it was told to. */
+static void ask_again (const struct message *message, const struct effects *effects)
+{
+    static bool in_turn;
+    if (message->id == MESSAGE_RECALLED && message->recalled.more)
+        put_recall (effects, message->recalled.which, 1);
+    if (message->id == MESSAGE_TURN && in_turn)
+        put_recall (effects, RECALL_OPEN, 1);
+    in_turn = message->id == MESSAGE_CREDIT && message->credit.capacity == DO_RECALL_IN_TURN;
+}
+
 static void core_handle (void *state, struct moment now, const struct message *message,
                          const struct effects *effects)
 {
@@ -244,6 +290,9 @@ static void core_handle (void *state, struct moment now, const struct message *m
         do_what ((enum what) message->credit.capacity, now, effects);
     if (message->id == MESSAGE_DRAIN)
         put_plain (effects, TO_SHELL, MESSAGE_DRAINED);
+    if (message->id == MESSAGE_RETRY)
+        put_done (effects, message->retry.request);
+    ask_again (message, effects);
     note_message (message);
 }
 
@@ -299,12 +348,27 @@ static const char *journal_trouble (const void *journal)
     return "no space";
 }
 
+/*  Hands over as many as are asked for. One that is asked for two has two more to
+    come, so that it is asked again. While it is unreadable it hands over one and then
+    fails. */
 static bool journal_recall (void *journal, struct message *recall,
                             void (*hand) (void *context, const struct message *message), void *context)
 {
     (void) journal;
+    struct message record = { .id = MESSAGE_RECORD };
     struct message recalled = { .id = MESSAGE_RECALLED };
+    note_begin ();
+    bool good = !notes.unreadable;
+    notes.unread += !good;
+    note_end ();
     recalled.recalled.which = recall->recall.which;
+    recalled.recalled.more = recall->recall.count == 2;
+    while (recall->recall.count) {
+        recall->recall.count--;
+        hand (context, &record);
+        if (!good)
+            return false;
+    }
     hand (context, &recalled);
     return true;
 }
@@ -312,7 +376,10 @@ static bool journal_recall (void *journal, struct message *recall,
 static void journal_tend (void *journal, uint64_t wall_ms)
 {
     (void) journal;
-    (void) wall_ms;
+    note_begin ();
+    notes.tends += wall_ms > 0;
+    notes.tends_uncommitted += notes.appended > notes.appended_at_commit;
+    note_end ();
 }
 
 static void on_request (void *server, struct http_exchange *exchange,
@@ -344,6 +411,13 @@ static void on_notice (void *context, enum role role, const struct message *mess
         notes.drained_uncommitted += notes.appended > notes.appended_at_commit;
     }
     notes.health += message->id == MESSAGE_HEALTH;
+    if (message->id == MESSAGE_DONE) {
+        notes.done++;
+        notes.done_request = message->done.request;
+        notes.done_uncommitted += notes.appended > notes.appended_at_commit;
+        snprintf (notes.done_reason, sizeof notes.done_reason, "%.*s", (int) message->done.reason.size,
+                  message->done.reason.data);
+    }
     note_end ();
 }
 
@@ -712,6 +786,231 @@ static void test_a_start_whose_commit_is_refused_is_made_up_for (void **state)
     tell (DO_NOTHING);
     wait_for (&notes.handed[MESSAGE_CREDIT], 1);
     assert_int_equal (noted (&notes.handed[MESSAGE_START]), 1);
+}
+
+static void check_ready_says (const char *words, bool wanted)
+{
+    char page[4096];
+    page[monitor_ready_page (fixture.monitor, page, sizeof page - 1)] = '\0';
+    if ((strstr (page, words) != NULL) != wanted)
+        fail_msg ("%s", page);
+}
+
+static void test_ready_says_why_while_the_journal_fails_and_no_longer (void **state)
+{
+    (void) state;
+    unsigned count;
+    start_shell ();
+    tell (DO_HEALTH);
+    wait_for (&notes.health, 1);
+    assert_true (monitor_ready (fixture.monitor));
+    set (&notes.refuse, true);
+    say (&(struct message){ .id = MESSAGE_OPEN });
+    wait_for (&notes.refusals, 2);
+    assert_false (monitor_ready (fixture.monitor));
+    check_ready_says ("\"journal\":{\"state\":\"failing\",\"reason\":\"no space\"}", true);
+    set (&notes.refuse, false);
+    hear (fixture.peer, &count);
+    assert_true (monitor_ready (fixture.monitor));
+    check_ready_says ("journal", false);
+}
+
+/*  The messages handed over since the CREDIT that began a turn, up to its TURN. */
+static void check_order (unsigned from, const enum message_id *wanted, unsigned count)
+{
+    pthread_mutex_lock (&notes.lock);
+    assert_true (notes.orders >= from + count);
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal (notes.order[from + i], wanted[i]);
+    pthread_mutex_unlock (&notes.lock);
+}
+
+static const enum message_id recalled_turn[] = {
+    MESSAGE_CREDIT, MESSAGE_RECORD,   MESSAGE_RECORD, MESSAGE_RECORD,   MESSAGE_RECALLED, MESSAGE_RECORD,
+    MESSAGE_RECORD, MESSAGE_RECALLED, MESSAGE_RECORD, MESSAGE_RECALLED, MESSAGE_TURN,
+};
+
+enum { RECALLED_TURN = sizeof recalled_turn / sizeof *recalled_turn };
+
+static void test_what_is_recalled_comes_before_the_turn (void **state)
+{
+    (void) state;
+    start_shell ();
+    tell (DO_RECALL);
+    wait_for (&notes.handed[MESSAGE_TURN], 2);
+    check_order (2, recalled_turn, RECALLED_TURN);
+}
+
+static void test_what_is_asked_in_a_turn_is_answered_before_another (void **state)
+{
+    (void) state;
+    static const enum message_id wanted[] = { MESSAGE_CREDIT, MESSAGE_TURN, MESSAGE_RECORD, MESSAGE_RECALLED,
+                                              MESSAGE_TURN };
+    start_shell ();
+    tell (DO_RECALL_IN_TURN);
+    wait_for (&notes.handed[MESSAGE_TURN], 3);
+    check_order (2, wanted, 5);
+}
+
+static void test_without_a_journal_nothing_is_recalled (void **state)
+{
+    (void) state;
+    static const enum message_id wanted[] = { MESSAGE_CREDIT, MESSAGE_RECALLED, MESSAGE_RECALLED,
+                                              MESSAGE_TURN };
+    fixture.options.journal.journal = NULL;
+    start_shell ();
+    tell (DO_RECALL);
+    wait_for (&notes.handed[MESSAGE_TURN], 2);
+    check_order (2, wanted, 4);
+}
+
+static void test_a_journal_that_cannot_be_read_holds_the_turn_before_its_end (void **state)
+{
+    (void) state;
+    unsigned count;
+    start_shell ();
+    tell (DO_HEALTH);
+    wait_for (&notes.commits, 2);
+    set (&notes.unreadable, true);
+    tell (DO_RECALL);
+    wait_for (&notes.unread, 2);
+    assert_false (monitor_ready (fixture.monitor));
+    tell (DO_NOTHING);
+    shell_drain (fixture.shell);
+    expect_silence (fixture.peer);
+    assert_int_equal (noted (&notes.handed[MESSAGE_TURN]), 2);
+    assert_int_equal (noted (&notes.handed[MESSAGE_CREDIT]), 2);
+    assert_int_equal (noted (&notes.commits), 2);
+    set (&notes.unreadable, false);
+    assert_int_equal (hear (fixture.peer, &count).id, MESSAGE_SETTLED);
+    assert_true (monitor_ready (fixture.monitor));
+    wait_for (&notes.drained, 1);
+    check_order (4, recalled_turn, RECALLED_TURN); /* what was handed over is not again */
+}
+
+static void test_destroyed_while_the_journal_cannot_be_read (void **state)
+{
+    (void) state;
+    start_shell ();
+    set (&notes.unreadable, true);
+    tell (DO_RECALL);
+    wait_for (&notes.unread, 1);
+    uint64_t began_ms = now_ms ();
+    shell_destroy (&fixture.shell);
+    assert_true (now_ms () - began_ms < 2000);
+}
+
+static void test_the_journal_is_tended_now_and_then_between_transactions (void **state)
+{
+    (void) state;
+    start_shell ();
+    wait_for (&notes.tends, 2); /* though nothing else happens */
+    set (&notes.refuse, true);
+    say (&(struct message){ .id = MESSAGE_OPEN });
+    wait_for (&notes.refusals, 12); /* more than a second */
+    set (&notes.refuse, false);
+    wait_for (&notes.tends, noted (&notes.tends) + 1);
+    assert_int_equal (noted (&notes.tends_uncommitted), 0);
+}
+
+/*  ---- what people ask for ------------------------------------------------ */
+
+static bool post (uint64_t request)
+{
+    struct message message = { .id = MESSAGE_RETRY };
+    message.retry.request = request;
+    message.retry.user = TEXT_LITERAL ("alice");
+    return shell_post (fixture.shell, &message);
+}
+
+static void *post_many (void *argument)
+{
+    uint64_t first = *(const uint64_t *) argument;
+    for (uint64_t i = 0; i < 500; i++)
+        while (!post (first + i))
+            continue; /* too many wait: it is about to take them */
+    return NULL;
+}
+
+static void test_posts_of_other_threads_are_all_handed_over_and_answered (void **state)
+{
+    (void) state;
+    static const uint64_t firsts[] = { 1000, 2000, 3000 };
+    pthread_t threads[3];
+    start_shell ();
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal (pthread_create (&threads[i], NULL, post_many, (void *) (uintptr_t) &firsts[i]), 0);
+    for (size_t i = 0; i < 3; i++)
+        pthread_join (threads[i], NULL);
+    wait_for (&notes.done, 1500);
+    assert_int_equal (noted (&notes.handed[MESSAGE_RETRY]), 1500);
+    assert_int_equal (noted (&notes.done_uncommitted), 0);
+    uint64_t before_ms = cpu_ms ();
+    unsigned turns = noted (&notes.handed[MESSAGE_TURN]);
+    bus_wait (fixture.peer, NULL, 0, 200, false); /* nothing is left that keeps it awake */
+    assert_true (cpu_ms () - before_ms < 100);
+    assert_int_equal (noted (&notes.handed[MESSAGE_TURN]), turns);
+}
+
+static void test_an_answer_waits_until_what_it_tells_of_is_on_disk (void **state)
+{
+    (void) state;
+    start_shell ();
+    set (&notes.refuse, true);
+    assert_true (post (7));
+    wait_for (&notes.refusals, 3);
+    assert_int_equal (noted (&notes.done), 0);
+    set (&notes.refuse, false);
+    wait_for (&notes.done, 1);
+    assert_int_equal (noted (&notes.done_uncommitted), 0);
+    assert_int_equal (notes.done_request, 7);
+    assert_string_equal (notes.done_reason, "as you like");
+}
+
+static void test_too_many_posts_are_refused_and_the_rest_is_not_lost (void **state)
+{
+    (void) state;
+    unsigned taken = 0;
+    start_shell ();
+    set (&notes.refuse, true);
+    say (&(struct message){ .id = MESSAGE_OPEN });
+    wait_for (&notes.refusals, 1);
+    while (taken < 100 && post (taken))
+        taken++;
+    assert_int_equal (taken, 16);
+    assert_int_equal (noted (&notes.handed[MESSAGE_RETRY]), 0);
+    set (&notes.refuse, false);
+    wait_for (&notes.done, 16);
+    assert_true (post (99));
+    wait_for (&notes.done, 17);
+    assert_int_equal (notes.done_request, 99);
+}
+
+static void test_a_post_that_breaks_a_limit_is_refused (void **state)
+{
+    (void) state;
+    static char user[USER_SIZE_MAX + 1];
+    struct message message = { .id = MESSAGE_RETRY };
+    memset (user, 'u', sizeof user);
+    start_shell ();
+    message.retry.user = (struct text){ user, sizeof user };
+    assert_false (shell_post (fixture.shell, &message));
+    message.retry.user.size--;
+    assert_true (shell_post (fixture.shell, &message));
+    wait_for (&notes.done, 1);
+}
+
+static void test_destroyed_with_posts_that_wait (void **state)
+{
+    (void) state;
+    start_shell ();
+    set (&notes.refuse, true);
+    say (&(struct message){ .id = MESSAGE_OPEN });
+    wait_for (&notes.refusals, 1);
+    assert_true (post (1));
+    assert_true (post (2));
+    shell_destroy (&fixture.shell);
+    assert_int_equal (noted (&notes.done), 0);
 }
 
 /*  ---- timers, HTTP, and the rest ----------------------------------------- */
@@ -1169,6 +1468,23 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_the_end_of_an_actor_is_told_behind_its_last_record, begin, end),
         cmocka_unit_test_setup_teardown (test_destroyed_while_the_journal_refuses, begin, end),
         cmocka_unit_test_setup_teardown (test_a_start_whose_commit_is_refused_is_made_up_for, begin, end),
+        cmocka_unit_test_setup_teardown (test_ready_says_why_while_the_journal_fails_and_no_longer, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_what_is_recalled_comes_before_the_turn, begin, end),
+        cmocka_unit_test_setup_teardown (test_what_is_asked_in_a_turn_is_answered_before_another, begin, end),
+        cmocka_unit_test_setup_teardown (test_without_a_journal_nothing_is_recalled, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_journal_that_cannot_be_read_holds_the_turn_before_its_end,
+                                         begin, end),
+        cmocka_unit_test_setup_teardown (test_destroyed_while_the_journal_cannot_be_read, begin, end),
+        cmocka_unit_test_setup_teardown (test_the_journal_is_tended_now_and_then_between_transactions, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_posts_of_other_threads_are_all_handed_over_and_answered, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_an_answer_waits_until_what_it_tells_of_is_on_disk, begin, end),
+        cmocka_unit_test_setup_teardown (test_too_many_posts_are_refused_and_the_rest_is_not_lost, begin,
+                                         end),
+        cmocka_unit_test_setup_teardown (test_a_post_that_breaks_a_limit_is_refused, begin, end),
+        cmocka_unit_test_setup_teardown (test_destroyed_with_posts_that_wait, begin, end),
         cmocka_unit_test_setup_teardown (test_timers_fire_once_in_the_order_of_their_times, begin, end),
         cmocka_unit_test_setup_teardown (test_a_request_is_sent_and_answered, begin, end),
         cmocka_unit_test_setup_teardown (test_a_request_that_is_cancelled_is_not_answered, begin, end),
