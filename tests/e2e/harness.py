@@ -109,6 +109,7 @@ def environment(world, state_dir, **changes):
         "EVENTS_CLIENT_ID": CLIENT, "HOST": "127.0.0.1", "PORT": str(free_port()),
         "LOG_FORMAT": "json", "LOG_LEVEL": "INFO",
         "HTTP_TIMEOUT_SECONDS": "1", "POLL_TIMEOUT_SECONDS": "20", "GAP_GRACE_MS": "200",
+        "FIND_GRACE_MS": "100",
         "DRAIN_SECONDS": "10",
     }
     if world:
