@@ -173,27 +173,28 @@ static size_t filter_outside (struct json_filter *filter, const char *bytes, siz
 
 /*  ---- text without escapes ----------------------------------------------- */
 
-/*  How many of eight bytes are quotes: those that are zero once the quote is
-    taken off them. */
-static unsigned quotes_of_word (uint64_t word)
+/*  The top bit of each of eight bytes that is a quote: those that are zero once
+    the quote is taken off them. */
+static uint64_t quotes_of_word (uint64_t word)
 {
     const uint64_t low = UINT64_C (0x7f7f7f7f7f7f7f7f);
     word ^= UINT64_C (0x2222222222222222);
-    return (unsigned) __builtin_popcountll (~(((word & low) + low) | word | low));
+    return ~(((word & low) + low) | word | low);
 }
 
-static unsigned count_quotes (const char *bytes, size_t size)
+/*  Whether the number of quotes is odd. */
+static bool quotes_odd (const char *bytes, size_t size)
 {
-    unsigned count = 0;
+    uint64_t marks = 0;
     size_t at = 0;
     for (; at + sizeof (uint64_t) <= size; at += sizeof (uint64_t)) {
         uint64_t word;
         memcpy (&word, bytes + at, sizeof word);
-        count += quotes_of_word (word);
+        marks ^= quotes_of_word (word);
     }
     for (; at < size; at++)
-        count += bytes[at] == '"';
-    return count;
+        marks ^= bytes[at] == '"';
+    return __builtin_parityll (marks);
 }
 
 /*  Bytes of the number or literal that a text outside of strings ends with. */
@@ -226,7 +227,7 @@ static size_t filter_plain (struct json_filter *filter, const char *bytes, size_
     if (within ? filter->string_size + before > STRING_TEXT_MAX
                : filter->word_size + before > JSON_WORD_SIZE_MAX)
         return 0;
-    within ^= count_quotes (bytes, size) % 2 == 1;
+    within ^= quotes_odd (bytes, size);
     size_t word = within ? 0 : last_word (bytes + size - behind, behind);
     if (word > JSON_WORD_SIZE_MAX)
         return 0;

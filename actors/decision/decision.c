@@ -579,6 +579,8 @@ static void tell_credit (const struct decision *self, struct asker *asker, const
     struct message credit = { .id = MESSAGE_CREDIT };
     asker->told = credit_of (self, asker);
     credit.credit.capacity = asker->told;
+    credit.credit.type = TEXT_LITERAL ("LOGIN");
+    credit.credit.source = self->app_2_name;
     put (effects, asker->address, &credit);
 }
 

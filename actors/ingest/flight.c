@@ -16,6 +16,8 @@ static struct flight_entry *entry_at (const struct flight *flight, uint32_t inde
 static uint32_t lower_bound (const struct flight *flight, uint64_t position)
 {
     uint32_t low = 0;
+    if (position > flight->seen)
+        return flight->count;
     uint32_t high = flight->count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
@@ -73,7 +75,7 @@ enum flight_add flight_add (struct flight *flight, uint64_t position, uint64_t n
 {
     if (flight->has_ack && position <= flight->ack)
         return FLIGHT_BEHIND;
-    uint32_t index = position > flight->seen ? flight->count : lower_bound (flight, position);
+    uint32_t index = lower_bound (flight, position);
     if (index < flight->count && entry_at (flight, index)->position == position)
         return FLIGHT_KNOWN;
     if (flight->count == flight->capacity)

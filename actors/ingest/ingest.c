@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "actors/ingest/flight.h"
 #include "actors/ingest/page.h"
@@ -74,10 +75,20 @@ struct poll {
 };
 
 /*  A decision, which takes the events of some of the players. */
+/*  A name that a decision told. */
+struct name {
+    char bytes[NAME_SIZE_MAX];
+    uint8_t size;
+};
+
+_Static_assert(NAME_SIZE_MAX <= UINT8_MAX, "the size of a name fits");
+
 struct shard {
     uint32_t credit;    /* 0 until it opens */
     uint32_t under_way; /* handed on and not settled */
     bool lost;          /* nothing is heard of it */
+    struct name type;   /* of the events it wants, empty for any */
+    struct name source; /* … and where they come from */
 };
 
 struct ingest {
@@ -433,6 +444,7 @@ static void plan (struct ingest *self, struct moment now, const struct effects *
 struct harvest {
     uint32_t fresh;    /* events taken in */
     uint32_t handed;   /* events handed on */
+    uint32_t unwanted; /* events that no decision wants to see */
     uint32_t unusable; /* elements without a usable id */
     uint32_t passed;   /* of them, those that stand before an event taken in */
     uint32_t stale;    /* ids that go backwards and are settled or known */
@@ -460,6 +472,19 @@ static uint8_t shard_of (const struct ingest *self, const struct event *event)
     if (raw_path (event->data, "userId", &found) && raw_text (found, &user))
         return (uint8_t) (text_hash (user, 0) % self->shard_count);
     return (uint8_t) (event->position % self->shard_count);
+}
+
+static bool is_named (const struct name *name, struct text text)
+{
+    return name->size == 0 || text_equal ((struct text){ name->bytes, name->size }, text);
+}
+
+/*  Whether the decision it belongs to wants to see an event. One with something
+    wrong about it is for the decision to judge. */
+static bool is_wanted (const struct ingest *self, uint8_t shard, const struct event *event)
+{
+    return event->fault != FAULT_NONE || (is_named (&self->shards[shard].type, event->type) &&
+                                          is_named (&self->shards[shard].source, event->source));
 }
 
 /*  Hands an event on if its decision takes it now; else it waits, and is read
@@ -530,7 +555,12 @@ static void take_element (struct ingest *self, const struct poll *poll, const st
         harvest->passed = harvest->unusable;
         known = flight_find (&self->flight, event->position);
         known->shard = shard_of (self, event);
-        offer (self, known, event, harvest, effects);
+        if (is_wanted (self, known->shard, event)) {
+            offer (self, known, event, harvest, effects);
+        } else {
+            flight_settle (&self->flight, event->position);
+            harvest->unwanted++;
+        }
     } else if (known && known->waiting) {
         offer (self, known, event, harvest, effects);
     } else if (added == FLIGHT_FULL) {
@@ -577,6 +607,8 @@ static void count_harvest (const struct harvest *harvest, bool moves_on, const s
     uint32_t odd = moves_on ? harvest->passed + harvest->stale : 0;
     if (harvest->fresh + odd)
         put_count (effects, COUNTER_EVENTS, harvest->fresh + odd);
+    if (harvest->unwanted)
+        put_count (effects, COUNTER_IGNORED, harvest->unwanted);
     if (moves_on && harvest->passed)
         put_count (effects, COUNTER_FAILURE, harvest->passed);
     if (moves_on && harvest->stale)
@@ -694,7 +726,7 @@ static void on_page (struct ingest *self, enum poll_kind kind, const struct http
         self->page_limit++;
     poll->failures = 0;
     if (kind == POLL_GAP)
-        poll->due_ms = harvest.handed ? 0 : now.steady_ms + GAP_INTERVAL_MS;
+        poll->due_ms = harvest.handed + harvest.unwanted ? 0 : now.steady_ms + GAP_INTERVAL_MS;
     else if (poll->ack_only)
         poll->due_ms = 0; /* its interval is kept elsewhere */
     else
@@ -757,6 +789,23 @@ static void on_timer (struct ingest *self, uint64_t timer, const struct effects 
 /*  The outcome is counted here, and when an event in flight is settled for the
     first time: whatever a decision says again after it came back, an event that
     was counted as received gets one outcome. */
+static void keep_name (struct name *name, struct text text)
+{
+    name->size = (uint8_t) text.size;
+    if (text.size)
+        memcpy (name->bytes, text.data, text.size);
+}
+
+static void on_credit (struct ingest *self, const struct message *message)
+{
+    if (message->from.peer >= self->shard_count)
+        return;
+    struct shard *shard = &self->shards[message->from.peer];
+    shard->credit = (uint32_t) message->credit.capacity;
+    keep_name (&shard->type, message->credit.type);
+    keep_name (&shard->source, message->credit.source);
+}
+
 static void on_settled (struct ingest *self, const struct message *message, const struct effects *effects)
 {
     static const enum counter counters[] = {
@@ -847,8 +896,7 @@ static void ingest_handle (void *state, struct moment now, const struct message 
             put_plain (effects, (struct address){ ROLE_DECISION, i }, MESSAGE_OPEN);
         break;
     case MESSAGE_CREDIT:
-        if (message->from.peer < self->shard_count)
-            self->shards[message->from.peer].credit = (uint32_t) message->credit.capacity;
+        on_credit (self, message);
         break;
     case MESSAGE_PEER:
         on_peer (self, message, effects);

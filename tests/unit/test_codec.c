@@ -340,7 +340,7 @@ static void test_the_bytes_are_those_of_the_document (void **state)
     (void) state;
     struct message credit = { .id = MESSAGE_CREDIT, .trace = 0, .credit = { .capacity = 1000 } };
     struct raw bytes = encoded (&credit);
-    assert_same_text (bytes.data, bytes.size, "\x94\x01\x02\x00\xcd\x03\xe8", 7);
+    assert_same_text (bytes.data, bytes.size, "\x96\x01\x02\x00\xcd\x03\xe8\xa0\xa0", 9);
 
     struct message settled = { .id = MESSAGE_SETTLED,
                                .trace = 200,
