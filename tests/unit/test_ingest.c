@@ -422,6 +422,34 @@ static void counted_outcomes (uint64_t success, uint64_t failure, uint64_t ignor
     assert_int_equal (counted (COUNTER_IGNORED), ignored);
 }
 
+static void test_what_no_decision_wants_is_ignored_here (void **state)
+{
+    (void) state;
+    struct message credit = { .id = MESSAGE_CREDIT, .from = { ROLE_DECISION, 0 } };
+    credit.credit.capacity = 1000;
+    credit.credit.type = TEXT_LITERAL ("LOGIN");
+    credit.credit.source = TEXT_LITERAL ("game-two");
+    harness_deliver (&h, &credit);
+    answer_json (own (NO_AFTER, 100),
+                 "[{\"id\":1,\"from\":\"game-two\",\"type\":\"LOGOUT\",\"data\":{\"userId\":\"a\"}},"
+                 "{\"id\":2,\"from\":\"game-two\",\"type\":\"LOGIN\"},"
+                 "{\"id\":3,\"from\":\"game-on\",\"type\":\"LOGIN\"},"
+                 "{\"id\":4,\"type\":\"LOGOUT\"},"
+                 "{\"id\":5,\"from\":\"game-two\",\"type\":\"LOGIN!\"}]");
+    const struct message *wanted = harness_take (&h, MESSAGE_EVENT);
+    const struct message *faulty = harness_take (&h, MESSAGE_EVENT);
+    assert_true (wanted && faulty);
+    assert_int_equal (wanted->event.position, 2);
+    assert_int_equal (faulty->event.position, 4); /* what is wrong with it is decision's to say */
+    handed_nothing ();
+    assert_int_equal (counted (COUNTER_EVENTS), 5);
+    counted_outcomes (0, 0, 3);
+    settle_as (4, OUTCOME_IGNORED);
+    settle_as (2, OUTCOME_IGNORED);
+    counted_outcomes (0, 0, 2);
+    own (5, 100);
+}
+
 static void test_the_first_outcome_of_an_event_is_counted_and_no_other (void **state)
 {
     (void) state;
@@ -2330,6 +2358,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test (test_nothing_is_taken_before_there_is_credit),
     cmocka_unit_test_setup_teardown (test_the_first_poll_has_no_after, begin, end),
     cmocka_unit_test_setup_teardown (test_a_page_is_handed_on_event_by_event, begin, end),
+    cmocka_unit_test_setup_teardown (test_what_no_decision_wants_is_ignored_here, begin, end),
     cmocka_unit_test (test_a_trace_is_the_same_after_a_restart_and_another_elsewhere),
     cmocka_unit_test_setup_teardown (test_all_settled_is_acknowledged_at_once_by_the_next_long_poll, begin,
                                      end),
