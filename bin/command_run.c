@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "actors/base/curve.h"
+#include "actors/base/desk.h"
 #include "actors/base/journal.h"
 #include "actors/base/log.h"
 #include "actors/base/resident.h"
@@ -38,6 +39,9 @@ enum { ACTORS_MAX = 8, SANDBOX_POLL_TIMEOUT_MS = 5000, REASON_MAX = 512, TRIM_AF
 /*  When the time to finish is over each actor is still asked, and has this long:
     only those that really have work left are named, and stats sends its counts. */
 enum { LAST_WORD_MS = 50 };
+
+/*  So long a decision may take to do what a person wants of it. */
+enum { ORDER_ANSWER_MS = 10000 };
 
 static const char self_name[] = "guerdon";
 
@@ -59,6 +63,7 @@ struct process {
     void *context;
     struct tap *tap;
     struct journal *journal;          /* NULL where no decision runs */
+    struct desk *desk;                /* NULL where no decision runs */
     struct curve *curve;              /* keys of tcp hops; NULL: none */
     struct shell *shells[ACTORS_MAX]; /* in the order of the topology */
     int signals;                      /* signalfd */
@@ -91,6 +96,8 @@ static void on_notice (void *context, enum role role, const struct message *mess
             atomic_store (&self->drained[i], true);
     if (message->id == MESSAGE_HEALTH && message->health.state == SERVICE_REJECTS)
         atomic_store (&self->rejected, true);
+    if (message->id == MESSAGE_DONE && self->desk)
+        desk_done (self->desk, message);
     if (write (self->notices, &one, sizeof one) < 0)
         return; /* the counter is full: the main thread is awake anyway */
 }
@@ -265,6 +272,36 @@ static int open_bus (struct process *self)
     return EXIT_OK;
 }
 
+/*  Called on the desk's thread. */
+static bool post_to_decision (void *context, const struct message *message)
+{
+    struct process *self = context;
+    for (unsigned i = 0; i < topology_count; i++)
+        if (topology[i].spec->role == ROLE_DECISION)
+            return shell_post (self->shells[i], message);
+    return false;
+}
+
+/*  Where a decision runs. Without a desk it works as well. */
+static void open_desk (struct process *self)
+{
+    char reason[REASON_MAX * 4];
+    if (!(self->deployment.roles & 1u << ROLE_DECISION))
+        return;
+    const struct desk_options options = {
+        .context = self->context,
+        .state_dir = self->config.state_dir,
+        .shard = self->deployment.index[ROLE_DECISION],
+        .answer_ms = ORDER_ANSWER_MS,
+        .monitor = self->monitor,
+        .post = post_to_decision,
+        .post_context = self,
+    };
+    self->desk = desk_new (&options, reason, sizeof reason);
+    if (!self->desk)
+        log_say (self_name, LOG_WARN, "guerdon dlq and ledger cannot ask this process: %s", reason);
+}
+
 static int open_actors (struct process *self)
 {
     char reason[REASON_MAX];
@@ -294,6 +331,8 @@ static int open_actors (struct process *self)
     for (unsigned i = 0; i < topology_count; i++)
         if (self->shells[i] && !shell_start (self->shells[i]))
             return fail (role_name (topology[i].spec->role), "no thread");
+    if (self->desk && !desk_start (self->desk))
+        return fail ("the desk", "no thread");
     return EXIT_OK;
 }
 
@@ -355,15 +394,20 @@ static int open_all (struct process *self)
         code = open_bus (self);
     if (code == EXIT_OK)
         code = open_tap (self);
-    return code == EXIT_OK ? open_actors (self) : code;
+    if (code != EXIT_OK)
+        return code;
+    open_desk (self);
+    return open_actors (self);
 }
 
 static void close_all (struct process *self)
 {
     status_destroy (&self->status);
+    desk_stop (self->desk);
     for (unsigned i = 0; i < topology_count; i++)
         shell_destroy (&self->shells[i]);
     journal_close (&self->journal);
+    desk_destroy (&self->desk);
     tap_close (&self->tap);
     curve_close (&self->curve);
     if (self->context)
