@@ -22,7 +22,7 @@
 
 enum {
     LOOK_MS = 1000,  /* a page is waited for; then it is seen who has the journal now */
-    LOOKS_MAX = 5,  /* so often */
+    LOOKS_MAX = 5,   /* so often */
     ORDER_MS = 15000 /* an order is waited for: longer than the desk waits for the decision */
 };
 
