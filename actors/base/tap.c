@@ -84,7 +84,8 @@ struct call {
     uint64_t request;
     uint64_t begun; /* the how manieth call it is; 0: none */
     enum method method;
-    char path[CALL_PATH_SIZE_MAX + 16]; /* room for a piece that is taken back */
+    uint32_t path_size;
+    char path[CALL_PATH_SIZE_MAX];
 };
 
 struct tap_mirror {
@@ -222,9 +223,11 @@ static void keep_call (struct tap_mirror *mirror, const struct http_request *req
     call->request = request->request;
     call->begun = ++mirror->begun;
     call->method = request->method;
-    struct builder path;
-    builder_init (&path, call->path, sizeof call->path);
-    builder_printable (&path, request->path, CALL_PATH_SIZE_MAX);
+    call->path_size = request->path.size < CALL_PATH_SIZE_MAX ? request->path.size : CALL_PATH_SIZE_MAX;
+    if (call->path_size)
+        memcpy (call->path, request->path.data, call->path_size);
+    if (call->path_size < request->path.size)
+        memcpy (call->path + CALL_PATH_SIZE_MAX - 3, "\xe2\x80\xa6", 3); /* … */
 }
 
 /*  What a call asked, and forgets it; NULL when that is not known. */
@@ -277,7 +280,7 @@ void tap_http_ended (struct tap_mirror *mirror, enum service service, const stru
     shown.http_answer.body = NO_RAW;
     if (call) {
         shown.http_answer.method = text_of (method_name (call->method));
-        shown.http_answer.path = text_of (call->path);
+        shown.http_answer.path = (struct text){ call->path, call->path_size };
     }
     if (!tap_wanted (mirror) || !encode_copy (mirror, &shown, &packer))
         return;

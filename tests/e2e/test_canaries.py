@@ -1,6 +1,7 @@
-"""test_canaries.py - the secret is nowhere but in requests to the services:
-looked for in every tap, log, page, argument and recording, while everything
-goes wrong that can, and in what is left of a process that crashes."""
+"""test_canaries.py - the secret is nowhere but in requests to the services, and
+secret keys are nowhere: looked for in every tap, log, page, argument and
+recording, while everything goes wrong that can, and in what is left of a process
+that crashes. Players are named by taps, recordings and logs only."""
 import os
 import re
 import resource
@@ -16,6 +17,7 @@ from test_tap import TapCase
 
 PAGES = ("/about", "/ready", "/health", "/metrics", "/ping/x", "/nowhere", "/rewards/v1/about")
 SIZE_MAX = 1 << 30
+PLAYER = "pl4yer"
 
 
 def read(path):
@@ -23,14 +25,30 @@ def read(path):
         return file.read()
 
 
-def has_canary(content):
+def has_canary(content, canary=CANARY):
     """As it is, or percent-encoded in any way."""
-    return CANARY.encode() in content or CANARY.encode() in urllib.parse.unquote_to_bytes(content)
+    return canary.encode() in content or canary.encode() in urllib.parse.unquote_to_bytes(content)
+
+
+def secret_keys(shape):
+    """Those that the processes of a shape have."""
+    if not shape.curve:
+        return []
+    folder = shapes.certificates(PROGRAM)
+    found = [re.findall(r'secret-key = "(.+)"', read(os.path.join(folder, name)).decode())
+             for name in os.listdir(folder) if name.endswith(".cert_secret")]
+    assert found and all(len(keys) == 1 for keys in found), found
+    return [keys[0] for keys in found]
 
 
 class Canaries(TapCase):
     def look(self, name, content):
         self.assertFalse(has_canary(content), "the secret is in " + name)
+        for key in secret_keys(self.shape):
+            self.assertNotIn(key.encode(), content, "a secret key is in " + name)
+
+    def look_for_players(self, name, content):
+        self.assertFalse(has_canary(content, PLAYER), "a player is in " + name)
 
     def misfortunes(self):
         """The services fail in every way that is told of, some with the URL in their answer."""
@@ -49,9 +67,11 @@ class Canaries(TapCase):
         for member in worker:
             self.look("the output of " + member.name, member.stdout() + member.stderr())
             self.look("the process " + member.name, self.of_process(member.pid))
+            self.look_for_players("the process " + member.name, self.of_process(member.pid))
             for page in PAGES:
                 status, headers, body = member.get(page)
                 self.look(page, repr((status, headers)).encode() + body)
+                self.look_for_players(page, repr((status, headers)).encode() + body)
         for tap in taps:
             self.look("a tap", (tap.text() + tap.said()).encode())
         self.look("a recording", read(recording))
@@ -69,7 +89,7 @@ class Canaries(TapCase):
         worker = self.worker(LOG_LEVEL="TRACE").wait_ready()
         self.until_shown(taps)
         self.misfortunes()
-        users = ["player%d" % number for number in range(30)]
+        users = ["%s%d" % (PLAYER, number) for number in range(30)]
         self.world.players(users)
         self.wait_rest(worker, self.events.add_logins(users)[-1])
         for tap in taps:
@@ -79,14 +99,15 @@ class Canaries(TapCase):
         worker.stop()
         recorder.interrupt()
         self.look("the recording in the end", read(recording))
-        # Whoever looks so finds it, where it must be.
+        # Whoever looks so finds them, where they must be.
+        self.assertTrue(has_canary(taps[0].text().encode(), PLAYER))
         self.assertTrue(has_canary(b" ".join(request.target for request in self.events.requests)))
 
     def test_one_process(self):
         self.flow("one")
 
-    def test_five_processes(self):
-        self.flow("ipc")
+    def test_five_processes_with_keys(self):
+        self.flow("tcp-curve")
 
     def test_commands_that_fail(self):
         environment = harness.environment(self.world, self.state_dir, PORT="nonsense", WINDOW="0")
