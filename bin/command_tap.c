@@ -3,11 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,7 +22,6 @@
 #include "proto/text.h"
 
 enum {
-    NICENESS = 19,        /* who looks yields to who works, on the same host */
     WAIT_MS = 100,        /* between two looks at the clock and at signals */
     STREAMS_MAX = 4096,   /* process, actor and message, each counted by itself */
     TWINS_MAX = 8192,     /* values whose other end may still show them */
@@ -453,6 +452,15 @@ static bool needs_keys (const struct wishes *wishes)
     return false;
 }
 
+/*  Who looks yields to who works, on the same host: it runs when a processor has
+    nothing else to do, as what publishes does. */
+static void yield_to_work (void)
+{
+    const struct sched_param none = { 0 };
+    if (sched_setscheduler (0, SCHED_IDLE, &none) != 0)
+        fprintf (stderr, "guerdon tap: priority: %s\n", strerror (errno));
+}
+
 static int attach (struct looking *looking)
 {
     const struct wishes *wishes = looking->wishes;
@@ -461,8 +469,7 @@ static int attach (struct looking *looking)
     struct tap_reader *reader = NULL;
     void *context = bus_context_new ();
     bool good = context != NULL;
-    if (setpriority (PRIO_PROCESS, 0, NICENESS) != 0)
-        fprintf (stderr, "guerdon tap: priority: %s\n", strerror (errno));
+    yield_to_work ();
     if (good && needs_keys (wishes)) {
         curve = curve_open (context, getenv ("CURVE_DIR"), PARTY_BIT (PARTY_TAP), reason, sizeof reason);
         good = curve != NULL;

@@ -28,6 +28,7 @@ enum {
     UNREAD_MAX = 4096,          /* values that wait for each tap that looks, … */
     SHOWN_SIZE_MAX = 8192,      /* … and bytes of one field of them */
     TURN_MAX = 1024,            /* copies that are put into order at once */
+    BURST_MS = 10,              /* between two times that whoever looks is woken */
     NAME_MAX_BYTES = 48,        /* "usermeta-client/65535", or a service */
     CALLS_MAX = 64,             /* HTTP calls under way of an actor, whose paths are kept, … */
     CALL_PATH_SIZE_MAX = 512,   /* … and bytes of each path */
@@ -407,11 +408,11 @@ static int compare_taken (const void *left, const void *right)
     return a->index < b->index ? -1 : a->index > b->index;
 }
 
-/*  Takes what waits; false when the thread is to end. What several actors say
-    comes from each in turn, so it is put in the order of time: an actor hands
-    over before it sends, so until nothing waits a cause is here when its effect
-    is. */
-static bool take_handed (struct tap *tap)
+/*  Takes what waits, or the first TURN_MAX of it: then *all is false. False when
+    the thread is to end. What several actors say comes from each in turn, so it is
+    put in the order of time: an actor hands over before it sends, so until nothing
+    waits a cause is here when its effect is. */
+static bool take_handed (struct tap *tap, bool *all)
 {
     bool go_on = true;
     unsigned count = 0;
@@ -432,6 +433,7 @@ static bool take_handed (struct tap *tap)
         tap->order[count] = (struct taken){ handed.time_us, count };
         count++;
     }
+    *all = count < TURN_MAX;
     qsort (tap->order, count, sizeof *tap->order, compare_taken);
     for (unsigned i = 0; i < count; i++) {
         zmq_msg_t *message = &tap->turn[tap->order[i].index];
@@ -468,9 +470,14 @@ static void *run (void *argument)
                                 { .socket = tap->incoming, .events = ZMQ_POLLIN } };
     bool go_on = true;
     while (go_on) {
+        bool all = true;
         zmq_poll (items, 2, tap->keys ? SUBSCRIPTION_LOOK_MS : -1);
         take_subscriptions (tap);
-        go_on = take_handed (tap);
+        go_on = take_handed (tap, &all);
+        /*  Neither an actor has to wake this thread for each message, nor this
+            thread a hundred taps. */
+        if (go_on && all)
+            zmq_poll (items, 1, BURST_MS);
         if (tap->keys)
             curve_renew (tap->curve, tap->publisher);
     }

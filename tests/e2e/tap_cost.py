@@ -7,6 +7,7 @@ import sys
 import harness
 
 EVENTS = 20000
+PLAYERS = 1000  # of whom each is rewarded once a turn: with HTTP calls
 COST_MAX = 0.02
 TURNS = 2
 PATIENCE_SECONDS = 240
@@ -22,7 +23,7 @@ class Cost(harness.Case):
             os.makedirs(os.path.join(state, "tap.sock", "full"))
         client = "worker-" + turn
         worker = self.worker(wrap=wrap, STATE_DIR=state, EVENTS_CLIENT_ID=client)
-        harness.wait_until(lambda: self.events.position(client) >= EVENTS, PATIENCE_SECONDS,
+        harness.wait_until(lambda: self.events.position(client) >= EVENTS + PLAYERS, PATIENCE_SECONDS,
                            "all events are acknowledged")
         worker.terminate()
         self.assertEqual(0, worker.wait_exit(PATIENCE_SECONDS))
@@ -30,10 +31,17 @@ class Cost(harness.Case):
         found = re.search(r"Collected : (\d+)", worker.stderr().decode("utf-8", "replace"))
         self.workers.remove(worker)
         worker.discard()
+        self.assertEqual(PLAYERS, len(self.currency.rewards))
+        self.currency.rewards.clear()
+        for user in self.users:
+            self.usermeta.store.pop("%s:%s" % (user, harness.MARKER), None)
         return int(found.group(1))
 
     def test_nobody_looks(self):
+        self.users = ["player%d" % n for n in range(PLAYERS)]
+        self.world.players(self.users)
         self.events.add_many([{"user": "player%d" % n, "type": "LOGOUT"} for n in range(EVENTS)])
+        self.events.add_logins(self.users)
         ratios = []
         for turn in range(TURNS):
             without = self.count("without%d" % turn, False)
