@@ -124,16 +124,22 @@ class Rule:
 
         def answer():
             held, self.held = self.held, []
-            for connection, request in held:
-                if not connection.closed:
+            for connection, request, done in held:
+                if connection.closed:
+                    continue
+                if done:
+                    connection.reply(request, *done)
+                else:
                     self.service.serve(connection, request)
         self.service.world.call(answer)
 
 
 # ---- misbehaviour: each makes an act (rule, connection, request) --------------
 
-def status(code, body=None, headers=()):
-    def act(_rule, connection, request):
+def status(code, body=None, headers=(), apply=False):
+    def act(rule, connection, request):
+        if apply:
+            rule.service.immediately(request)
         content = body if body is not None else json.dumps(
             {"code": "Error%d" % code, "message": "status %d" % code}).encode()
         connection.reply(request, code, content, headers)
@@ -173,9 +179,21 @@ def close(apply=False):
     return act
 
 
-def hang():
+def hang(apply=False):
+    """Answers when the rule is released; what it asks is done then, or at once."""
     def act(rule, connection, request):
-        rule.held.append((connection, request))
+        done = rule.service.immediately(request) if apply else None
+        rule.held.append((connection, request, done))
+    return act
+
+
+def late(seconds):
+    """Does what is asked after a while, also when nobody waits any more."""
+    def act(rule, connection, request):
+        def do():
+            code, content = rule.service.immediately(request)
+            connection.reply(request, code, content)
+        rule.service.world.loop.call_later(seconds, do)
     return act
 
 
@@ -663,11 +681,21 @@ class Usermeta(Service):
         return 200, b"{}"
 
 
+def lists(request):
+    """For `when`: it asks for a list of transactions."""
+    return request.path.endswith(b"/transactions")
+
+
 class Currency(Service):
     name, prefix = "virtualcurrency", "/virtualcurrency/v1"
 
     def __init__(self, world):
         super().__init__(world)
+        self.page_max = None         # transactions on a page at most, whatever is asked for
+        self.limit_ignored = False   # all on one page
+        self.before_ignored = False
+        self.oldest_first = False
+        self.stale = 0.0             # seconds until a transaction is on the list
         self.transactions = []
         self.rewards = {}  # user -> [when applied]
 
@@ -734,12 +762,16 @@ class Currency(Service):
     def listing(self, user, params):
         reasons = params.get("reasons", "").split(",") if params.get("reasons") else None
         currencies = params.get("currencies", "").split(",") if params.get("currencies") else None
-        before = int(params.get("before", POSITION_MAX))
+        before = POSITION_MAX if self.before_ignored else int(params.get("before", POSITION_MAX))
+        newest = (time.time() - self.stale) * 1000
         found = [made for made in reversed(self.transactions)
                  if made["username"] == user and made["timestamp"] < before
+                 and (not self.stale or made["timestamp"] <= newest)
                  and (not reasons or made["reason"] in reasons)
                  and (not currencies or made["currency"] in currencies)]
-        return 200, json.dumps(found[:int(params.get("limit", "51"))]).encode()
+        if not self.limit_ignored:
+            found = found[:int(params.get("limit", "51"))][:self.page_max]
+        return 200, json.dumps(found[::-1] if self.oldest_first else found).encode()
 
 
 class World:

@@ -147,6 +147,69 @@ class StandIn(unittest.TestCase):
         self.assertEqual(401, self.ask(
             self.currency, "/virtualcurrency/v1/auth/x.alice/coins/gold/count")[0])
 
+    def reward(self, user="alice", **changes):
+        """Posts one; the status."""
+        wanted = {"to": user, "from": "rewards/v1", "secret": harness.SECRET, "amount": 10,
+                  "currency": "gold", "data": {"rewardId": "promo1"}}
+        return self.ask(self.currency, "/virtualcurrency/v1/rewards", {**wanted, **changes})[0]
+
+    def listed(self, query="", user="alice"):
+        """The ids of the transactions."""
+        code, found = self.ask(self.currency, "/virtualcurrency/v1/auth/%s.%s/transactions%s"
+                               % (SECRET, user, query))
+        return [made["id"] for made in found] if code == 200 else code
+
+    def test_lists_as_it_is_told(self):
+        for number in range(5):
+            self.reward()
+            self.currency.transactions[number]["timestamp"] = 1000 + number
+        newest = ["tx-5", "tx-4", "tx-3", "tx-2", "tx-1"]
+        self.assertEqual(newest, self.listed())
+        self.assertEqual(newest[:3], self.listed("?limit=3"))
+        self.assertEqual(newest[3:], self.listed("?before=1002"))
+        self.currency.before_ignored = True
+        self.assertEqual(newest, self.listed("?before=1002"))
+        self.currency.page_max = 2
+        self.assertEqual(newest[:2], self.listed("?limit=3"))
+        self.currency.oldest_first = True
+        self.assertEqual(newest[1::-1], self.listed("?limit=3"))
+        self.currency.limit_ignored = True
+        self.assertEqual(newest[::-1], self.listed("?limit=3"))
+        self.currency.misbehave(standin.status(404), when=standin.lists)
+        self.assertEqual(404, self.listed())
+        self.assertEqual(200, self.reward())
+
+    def test_a_list_is_stale_for_a_while(self):
+        self.currency.stale = 0.1
+        self.reward()
+        self.assertEqual([], self.listed())
+        wait_until(lambda: self.listed() == ["tx-1"], 5, "the reward is on the list")
+
+    def test_rewards_that_are_given_whatever_the_answer(self):
+        self.currency.misbehave(standin.status(500, apply=True), method="POST", times=1)
+        self.assertEqual(500, self.reward())
+        self.assertEqual(["tx-1"], self.listed())
+        rule = self.currency.misbehave(standin.hang(apply=True), method="POST", times=1)
+        codes = []
+        thread = threading.Thread(target=lambda: codes.append(self.reward()))
+        thread.start()
+        wait_until(lambda: self.listed() == ["tx-2", "tx-1"], 5, "it is given")
+        self.assertEqual([], codes)
+        rule.release()
+        thread.join(5)
+        self.assertEqual([200], codes)
+        self.assertEqual(["tx-2", "tx-1"], self.listed())
+
+    def test_a_reward_that_is_given_when_nobody_waits_any_more(self):
+        self.currency.misbehave(standin.late(0.1), method="POST")
+        body = json.dumps({"to": "alice", "from": "f", "secret": harness.SECRET, "amount": 1,
+                           "currency": "gold"}).encode()
+        with socket.create_connection(("127.0.0.1", self.currency.port), timeout=5) as connection:
+            connection.sendall(b"POST /virtualcurrency/v1/rewards HTTP/1.1\r\nHost: x\r\n"
+                               b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        self.assertEqual([], self.listed())
+        wait_until(lambda: self.listed() == ["tx-1"], 5, "the reward is given")
+
     # -- misbehaviour
 
     def raw(self, service, path="/usermeta/v1/bob/auth?secret=" + SECRET):

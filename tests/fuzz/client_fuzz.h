@@ -19,7 +19,7 @@ struct life {
     struct harness harness;
     struct cursor bytes;                    /* the steps that are left */
     uint64_t flights[HTTP_CONCURRENCY_MAX]; /* HTTP requests without an answer */
-    bool reads[HTTP_CONCURRENCY_MAX];       /* ... each of which is a GET */
+    enum well { WELL_NOTHING, WELL_MAP, WELL_LIST } wells[HTTP_CONCURRENCY_MAX]; /* what each is due */
     unsigned flying;
     uint8_t answers[FUZZ_REQUESTS_MAX]; /* to each request */
     unsigned requests;                  /* asked so far */
@@ -56,6 +56,25 @@ static inline void life_answered (struct life *life, uint64_t request)
     life->answers[request] = 1;
 }
 
+/*  A request that is given up has no answer. */
+static inline void life_cancel (struct life *life, uint64_t request)
+{
+    unsigned i = 0;
+    while (i < life->flying && life->flights[i] != request)
+        i++;
+    assert (i < life->flying);
+    life->flights[i] = life->flights[--life->flying];
+    life->wells[i] = life->wells[life->flying];
+}
+
+/*  What a service that is well answers. */
+static inline enum well life_due (const struct message *message)
+{
+    if (message->http_request.method == METHOD_POST)
+        return WELL_NOTHING;
+    return harness_mentions (message->http_request.path, "/transactions?") ? WELL_LIST : WELL_MAP;
+}
+
 static inline void life_note (struct life *life, const struct message *message)
 {
     switch (message->id) {
@@ -63,8 +82,11 @@ static inline void life_note (struct life *life, const struct message *message)
         assert (life->flying < HTTP_CONCURRENCY_MAX);
         for (unsigned i = 0; i < life->flying; i++)
             assert (life->flights[i] != message->http_request.request);
-        life->reads[life->flying] = message->http_request.method == METHOD_GET;
+        life->wells[life->flying] = life_due (message);
         life->flights[life->flying++] = message->http_request.request;
+        break;
+    case MESSAGE_HTTP_CANCEL:
+        life_cancel (life, message->http_cancel.request);
         break;
     case MESSAGE_META:
         life_answered (life, message->meta.request);
@@ -96,15 +118,15 @@ static inline void life_look (struct life *life)
 /*  ---- steps -------------------------------------------------------------- */
 
 /*  Takes a flight out: the one the byte says, or none. */
-static inline bool life_land (struct life *life, uint8_t which, uint64_t *request, bool *read)
+static inline bool life_land (struct life *life, uint8_t which, uint64_t *request, enum well *well)
 {
     if (life->flying == 0)
         return false;
     unsigned i = which % life->flying;
     *request = life->flights[i];
-    *read = life->reads[i];
+    *well = life->wells[i];
     life->flights[i] = life->flights[--life->flying];
-    life->reads[i] = life->reads[life->flying];
+    life->wells[i] = life->wells[life->flying];
     return true;
 }
 
@@ -115,8 +137,8 @@ static inline void life_answer (struct life *life, uint8_t which)
                                          408, 413, 429, 431, 500, 502, 503, 100, 999, 0 };
     uint8_t how = life_byte (life);
     uint64_t request;
-    bool read;
-    if (!life_land (life, which, &request, &read))
+    enum well well;
+    if (!life_land (life, which, &request, &well))
         request = how;
     struct text body = life_text (life, UINT8_MAX);
     bool answered = how % 4 != 3;
@@ -136,12 +158,16 @@ static inline void life_answer (struct life *life, uint8_t which)
 static inline void life_answer_well (struct life *life, uint8_t which)
 {
     uint64_t request;
-    bool read;
-    if (!life_land (life, which, &request, &read))
+    enum well well;
+    if (!life_land (life, which, &request, &well))
         return;
     struct reply reply;
-    pack_map (reply_begin (&reply), 0);
-    answer_json (&life->harness, request, 200, read ? packer_raw (&reply.packer) : NO_RAW);
+    struct packer *body = reply_begin (&reply);
+    if (well == WELL_MAP)
+        pack_map (body, 0);
+    else if (well == WELL_LIST)
+        pack_array (body, 0);
+    answer_json (&life->harness, request, 200, packer_raw (body));
 }
 
 static inline void life_ask (struct life *life, life_request *fill, uint8_t kind)
@@ -152,6 +178,16 @@ static inline void life_ask (struct life *life, life_request *fill, uint8_t kind
     fill (life, &message, kind);
     life->requests++;
     harness_handle (&life->harness, &message);
+}
+
+/*  The decision comes back without its memory: nothing that is open is answered
+    from now on. */
+static inline void life_forget (struct life *life)
+{
+    memset (life->answers, 1, life->requests);
+    harness_handle (
+        &life->harness,
+        &(struct message){ .id = MESSAGE_PEER, .from = DECISION (0), .peer = { .state = PEER_RESTARTED } });
 }
 
 static inline void life_step (struct life *life, life_request *fill)
@@ -177,7 +213,10 @@ static inline void life_step (struct life *life, life_request *fill)
         harness_advance (&life->harness, (uint64_t) step * step);
         break;
     case 8:
-        open_from (&life->harness, step);
+        if (step >= 200)
+            life_forget (life);
+        else
+            open_from (&life->harness, step);
         break;
     case 9:
         harness_plain (&life->harness, step > 240 ? MESSAGE_DRAIN : MESSAGE_HTTP_SENT);

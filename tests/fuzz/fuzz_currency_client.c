@@ -14,6 +14,7 @@ static void ask (struct life *life, struct message *message, uint8_t kind)
         .amount = kind == 0 ? 10 : (int64_t) life_byte (life) - 128,
         .currency = kind == 2 ? life_text (life, NAME_SIZE_MAX) : TEXT_LITERAL ("gold"),
         .reward = kind == 2 ? life_text (life, REWARD_SIZE_MAX) : TEXT_LITERAL ("promo1"),
+        .check = kind == 1 ? (uint64_t) life_byte (life) * 20 : 0,
     };
 }
 
