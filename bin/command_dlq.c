@@ -278,6 +278,8 @@ static int run (struct work *work)
     for (size_t i = 0; i < wishes->id_count; i++) {
         if (!has_journal (work, wishes->ids[i]))
             continue;
+        if (strcmp (action, "show") == 0 && i > 0 && !wishes->json)
+            putchar ('\n');
         if (strcmp (action, "show") == 0)
             show (work, wishes->ids[i]);
         else

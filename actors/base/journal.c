@@ -17,6 +17,7 @@
 #include "actors/base/monitor.h"
 
 enum {
+    LOCK_WAIT_MS = 500,            /* people who look at a journal that nobody has are soon done */
     PENDING_MIN = 4096,            /* bytes of a turn's records, to begin with */
     PENDING_IDLE_MAX = 256 * 1024, /* … that are kept from one turn to the next */
     LOG_LARGE = 8 * 1024 * 1024,   /* a log that a slow reader made grow */
@@ -75,7 +76,9 @@ static const char *const write_sql =
     "INSERT INTO grants (id, position, event_ms, trace, user, reward, amount, currency, state, intended_ms,"
     " changed_ms, tries, reason, who) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, 1, ?11, ?12)"
     " ON CONFLICT (id) DO UPDATE SET tries = tries + (excluded.state = 1 AND state <> 1),"
-    " state = excluded.state, changed_ms = excluded.changed_ms, reason = excluded.reason,"
+    " state = excluded.state, changed_ms = excluded.changed_ms,"
+    /*  Why it was parked is still to be seen when a person gave it up. */
+    " reason = CASE WHEN excluded.state = 5 AND excluded.reason = '' THEN reason ELSE excluded.reason END,"
     " who = CASE excluded.who WHEN '' THEN who ELSE excluded.who END";
 
 static const char *const open_sql = "SELECT " JOURNAL_COLUMNS " FROM grants INDEXED BY grants_open"
@@ -167,7 +170,7 @@ static bool open_all (struct journal *self, char *reason, size_t reason_size)
         return false;
     }
     snprintf (self->log_path, sizeof self->log_path, "%s-wal", self->path);
-    self->lock = lock_file_take (lock_path, why, sizeof why);
+    self->lock = lock_file_wait (lock_path, LOCK_WAIT_MS, why, sizeof why);
     if (self->lock < 0) {
         snprintf (
             reason, reason_size,

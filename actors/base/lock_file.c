@@ -4,12 +4,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum { RETRY_MS = 10 };
 
 /*  The number in the file; 0 when there is none. */
 static long read_holder (int fd)
@@ -59,6 +62,17 @@ int lock_file_take (const char *path, char *reason, size_t reason_size)
     close (fd);
     errno = failure;
     return -1;
+}
+
+int lock_file_wait (const char *path, unsigned wait_ms, char *reason, size_t reason_size)
+{
+    int lock = lock_file_take (path, reason, reason_size);
+    for (unsigned waited_ms = 0; lock < 0 && errno == EWOULDBLOCK && waited_ms < wait_ms;
+         waited_ms += RETRY_MS) {
+        poll (NULL, 0, RETRY_MS);
+        lock = lock_file_take (path, reason, reason_size);
+    }
+    return lock;
 }
 
 void lock_file_release (int *lock)

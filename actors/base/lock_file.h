@@ -14,6 +14,9 @@
     then). Does not wait. */
 int lock_file_take (const char *path, char *reason, size_t reason_size);
 
+/*  The same, and waits so long when another process has it. */
+int lock_file_wait (const char *path, unsigned wait_ms, char *reason, size_t reason_size);
+
 /*  Gives it back; -1 for nothing. */
 void lock_file_release (int *lock);
 

@@ -374,6 +374,22 @@ static void test_an_end_whose_beginning_is_unknown_is_kept_whole (void **state)
     assert_int_equal (recalled.newest, 18);
 }
 
+static void test_a_grant_that_is_given_up_keeps_why_it_was_parked (void **state)
+{
+    (void) state;
+    struct message message = record_of (1, GRANT_UNCERTAIN);
+    open_journal ();
+    message.remember.reason = TEXT_LITERAL ("no listing");
+    journal_append (journal, &message);
+    message.remember.state = GRANT_DROPPED;
+    message.remember.reason = NO_TEXT;
+    message.remember.who = TEXT_LITERAL ("bob");
+    journal_append (journal, &message);
+    commit ();
+    assert_int_equal (
+        ask ("SELECT state = 5 AND reason = 'no listing' AND who = 'bob' AND tries = 1 FROM grants"), 1);
+}
+
 static void test_a_known_grant_changes_and_keeps_how_it_began (void **state)
 {
     (void) state;
@@ -1360,6 +1376,7 @@ int main (void)
         JOURNAL (test_recall_is_bounded_and_goes_on_behind_a_number),
         JOURNAL (test_an_end_whose_beginning_is_unknown_is_kept_whole),
         JOURNAL (test_a_known_grant_changes_and_keeps_how_it_began),
+        JOURNAL (test_a_grant_that_is_given_up_keeps_why_it_was_parked),
         JOURNAL (test_beginning_and_end_in_one_turn),
         JOURNAL (test_texts_of_any_bytes_and_of_the_largest_size),
         JOURNAL (test_a_large_turn_is_one_transaction_and_its_memory_is_given_back),
