@@ -23,6 +23,7 @@ int command_tap (int argc, char **argv);    /* shows messages */
 int command_top (int argc, char **argv);    /* shows what processes do */
 int command_dlq (int argc, char **argv);    /* sees to what waits for a person */
 int command_ledger (int argc, char **argv); /* shows what was given */
+int command_bench (int argc, char **argv);  /* measures this program */
 int command_keygen (int argc, char **argv); /* writes certificates */
 
 /*  One option: `--name VALUE`, `--name=VALUE`, or a flag. */

@@ -20,6 +20,7 @@ static const struct command commands[] = {
     { "top", command_top, "show what every process and actor is doing" },
     { "dlq", command_dlq, "list, retry and drop rewards that were refused or are uncertain" },
     { "ledger", command_ledger, "show what was given to whom, and why" },
+    { "bench", command_bench, "measure this program against the least its work could cost" },
     { "keygen", command_keygen, "write the certificates of encrypted connections" },
 };
 
