@@ -103,14 +103,15 @@ static void on_notice (void *context, enum role role, const struct message *mess
 }
 
 /*  Signals arrive as a descriptor; every thread started later has them blocked
-    too. */
+    too. A file that may grow no further is an error, as on a full disk. */
 static bool open_signals (struct process *self)
 {
     sigset_t set;
     sigemptyset (&set);
     sigaddset (&set, SIGINT);
     sigaddset (&set, SIGTERM);
-    if (pthread_sigmask (SIG_BLOCK, &set, NULL) != 0 || signal (SIGPIPE, SIG_IGN) == SIG_ERR)
+    if (pthread_sigmask (SIG_BLOCK, &set, NULL) != 0 || signal (SIGPIPE, SIG_IGN) == SIG_ERR ||
+        signal (SIGXFSZ, SIG_IGN) == SIG_ERR)
         return false;
     self->signals = signalfd (-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     self->notices = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
