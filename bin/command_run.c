@@ -603,8 +603,10 @@ int command_run (int argc, char **argv)
                               "currency-client and stats",
                               role_list);
     struct process *self = calloc (1, sizeof *self);
-    if (!self)
+    if (!self) {
+        fprintf (stderr, "guerdon run: out of memory\n");
         return EXIT_FAILED;
+    }
     self->signals = -1;
     self->notices = -1;
     code = configure_and_run (self, &request, roles);

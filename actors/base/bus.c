@@ -11,6 +11,7 @@
 #include <zmq.h>
 
 #include "actors/base/curve.h"
+#include "actors/base/log.h"
 #include "actors/base/session.h"
 
 enum {
@@ -265,6 +266,9 @@ static enum bus_result send_frame (void *socket, const void *bytes, size_t size,
     while (zmq_send (socket, bytes, size, flags | ZMQ_DONTWAIT) < 0) {
         if (errno == EINTR)
             continue;
+        /*  The frames before this one are out: there is no way back. */
+        if (errno == ENOMEM)
+            log_no_memory ("bus");
         return errno == EHOSTUNREACH ? BUS_UNKNOWN : BUS_FULL;
     }
     return BUS_OK;

@@ -33,6 +33,7 @@
 #include "actors/base/http_call.h"
 #include "actors/base/http_sockets.h"
 #include "actors/base/json.h"
+#include "actors/base/log.h"
 #include "proto/text.h"
 
 enum {
@@ -125,7 +126,7 @@ static struct http_call *request_take (struct http_client *client)
     if (!request)
         request = calloc (1, sizeof *request);
     if (!request)
-        abort ();
+        log_no_memory (service_name (client->service));
     client->in_flight++;
     return request;
 }
@@ -752,11 +753,19 @@ static void expire (struct http_client *client)
     }
 }
 
+/*  Tells curl that something happened. Without memory for what it has to note it
+    forgets to watch a connection, and the request on it would never end. */
+static void act (struct http_client *client, curl_socket_t fd, int what)
+{
+    int running;
+    if (curl_multi_socket_action (client->multi, fd, what, &running) == CURLM_OUT_OF_MEMORY)
+        log_no_memory (service_name (client->service));
+}
+
 /*  Tells curl what happened on its descriptors, and that time passed. */
 static void drive (struct http_client *client)
 {
     struct epoll_event events[EVENTS_MAX];
-    int running;
     int count = epoll_wait (client->epoll, events, EVENTS_MAX, 0);
     for (int i = 0; i < count; i++) {
         int what = 0;
@@ -766,12 +775,12 @@ static void drive (struct http_client *client)
             what |= CURL_CSELECT_OUT;
         if (events[i].events & (EPOLLERR | EPOLLHUP))
             what |= CURL_CSELECT_ERR;
-        curl_multi_socket_action (client->multi, events[i].data.fd, what, &running);
+        act (client, events[i].data.fd, what);
     }
     if (client->timer_at_ms == 0 || now_ms () < client->timer_at_ms)
         return;
     client->timer_at_ms = 0;
-    curl_multi_socket_action (client->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    act (client, CURL_SOCKET_TIMEOUT, 0);
 }
 
 void http_client_work (struct http_client *client)

@@ -27,6 +27,7 @@
 #include <yajl/yajl_parse.h>
 
 #include "actors/base/json_filter.h"
+#include "actors/base/log.h"
 #include "proto/text.h"
 
 enum {
@@ -77,6 +78,35 @@ struct json_reader {
     bool whole;     /* the outermost value ended */
     bool page;      /* the outermost value is an array */
 };
+
+/*  ---- memory ------------------------------------------------------------- */
+
+/*  yajl does not look whether it got memory, and would write to nowhere. */
+static void *take_memory (void *context, size_t size)
+{
+    (void) context;
+    void *found = malloc (size);
+    if (!found && size > 0)
+        log_no_memory ("json");
+    return found;
+}
+
+static void *take_more_memory (void *context, void *before, size_t size)
+{
+    (void) context;
+    void *found = realloc (before, size);
+    if (!found && size > 0)
+        log_no_memory ("json");
+    return found;
+}
+
+static void give_back (void *context, void *memory)
+{
+    (void) context;
+    free (memory);
+}
+
+static yajl_alloc_funcs memory = { .malloc = take_memory, .realloc = take_more_memory, .free = give_back };
 
 /*  ---- the result --------------------------------------------------------- */
 
@@ -470,7 +500,7 @@ static bool begin (struct json_reader *reader)
 {
     if (reader->yajl)
         return true;
-    reader->yajl = yajl_alloc (&callbacks, NULL, reader);
+    reader->yajl = yajl_alloc (&callbacks, &memory, reader);
     if (!reader->yajl) {
         reader->broken = true;
         return false;
@@ -651,7 +681,7 @@ static bool write_all (struct writer *writer, struct raw raw)
 char *json_write (struct raw raw, struct text secret, size_t *size)
 {
     assert (size);
-    struct writer writer = { .gen = yajl_gen_alloc (NULL), .secret = secret };
+    struct writer writer = { .gen = yajl_gen_alloc (&memory), .secret = secret };
     if (!writer.gen)
         return NULL;
     char *json = NULL;

@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -331,4 +332,10 @@ void log_say (const char *actor, enum log_level level, const char *format, ...)
         return;
     }
     log_write (actor, level, (struct about){ 0 }, text_of (text));
+}
+
+void log_no_memory (const char *actor)
+{
+    log_say (actor, LOG_FATAL, "out of memory: the process ends, and what is unfinished will come again");
+    abort ();
 }

@@ -25,6 +25,10 @@ void log_write (const char *actor, enum log_level level, struct about about, str
 void log_say (const char *actor, enum log_level level, const char *format, ...)
     __attribute__ ((format (printf, 3, 4)));
 
+/*  Says that there is no memory left, and aborts: for those who can neither go on
+    without nor tell whoever waits for them. Whoever starts it again loses nothing. */
+_Noreturn void log_no_memory (const char *actor);
+
 /*  Lines that could not be written, because the reader of standard output is
     gone or does not keep up: they are dropped, never waited for. */
 uint64_t log_dropped (void);

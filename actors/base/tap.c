@@ -69,6 +69,7 @@ struct tap {
     bool keys;
     void *publisher; /* XPUB, of the thread */
     void *incoming;  /* PULL, of the thread */
+    void *stopper;   /* PUSH, of who opened it: tells the thread to end */
     pthread_t thread;
     bool running;
     atomic_uint lookers;   /* subscriptions that stand */
@@ -529,6 +530,13 @@ static bool open_incoming (struct tap *tap)
            set_int (tap->incoming, ZMQ_LINGER, 0) && zmq_bind (tap->incoming, hand_over_endpoint) == 0;
 }
 
+/*  Opened long before it is needed: at the end there may be nothing to open it with. */
+static bool open_stopper (struct tap *tap)
+{
+    tap->stopper = zmq_socket (tap->context, ZMQ_PUSH);
+    return tap->stopper && zmq_connect (tap->stopper, hand_over_endpoint) == 0;
+}
+
 static bool start (struct tap *tap)
 {
     pthread_attr_t attributes;
@@ -567,7 +575,8 @@ static bool open_all (struct tap *tap, const char *endpoint, const char *process
     tap->process = strdup (process);
     if (strncmp (endpoint, "ipc://", 6) == 0 && endpoint[6] != '@')
         tap->file = strdup (endpoint + 6);
-    return tap->process && open_publisher (tap, endpoint) && open_incoming (tap) && start (tap);
+    return tap->process && open_publisher (tap, endpoint) && open_incoming (tap) && open_stopper (tap) &&
+           start (tap);
 }
 
 struct tap *tap_open (void *context, const char *endpoint, const char *process, const char *curve_dir,
@@ -594,12 +603,9 @@ struct tap *tap_open (void *context, const char *endpoint, const char *process, 
 /*  Tells the thread to end, by its own socket. */
 static void stop (struct tap *tap)
 {
-    void *socket = zmq_socket (tap->context, ZMQ_PUSH);
-    if (socket && zmq_connect (socket, hand_over_endpoint) == 0)
-        zmq_send (socket, "", STOP_SIZE, 0);
+    while (zmq_send (tap->stopper, "", STOP_SIZE, 0) < 0 && errno == EINTR)
+        continue;
     pthread_join (tap->thread, NULL);
-    if (socket)
-        zmq_close (socket);
 }
 
 void tap_close (struct tap **self)
@@ -613,6 +619,8 @@ void tap_close (struct tap **self)
         zmq_close (tap->publisher);
     if (tap->incoming)
         zmq_close (tap->incoming);
+    if (tap->stopper)
+        zmq_close (tap->stopper);
     curve_close (&tap->curve);
     while (tap->publishing && zmq_ctx_term (tap->publishing) != 0 && errno == EINTR)
         continue;
