@@ -28,6 +28,7 @@ enum {
     BLOCKED_RETRY_MS = 100, /* of a hop within the process that is full */
     DATAGRAM_RETRY_MS = 10000,
     DRAINED_WAIT_MS = 500,     /* for the last words to arrive, from when there is nothing more to say */
+    COUNTS_EVERY_MS = 20,      /* counts that come faster are added up */
     COUNTS_UNDER_WAY_MAX = 64, /* messages of counts that stats has not acknowledged */
     RUBBISH_LOG_MS = 60000,    /* at most one line about rubbish a minute, */
     REFUSED_LOG_MS = 60000,    /* … and one about peers that cannot work with us */
@@ -68,6 +69,7 @@ struct shell {
 
     uint64_t timers[TIMERS_MAX]; /* steady ms; 0: not set */
     uint64_t counts[COUNTERS];   /* not yet sent to stats */
+    uint64_t counts_ms;          /* when they were sent last */
     struct moment now;
     bool busy;        /* something was handed over this turn */
     bool uncommitted; /* the journal refused; the turn is held */
@@ -501,11 +503,23 @@ static bool send_frame (void *context, struct address to, const void *bytes, siz
     return true;
 }
 
-/*  Counts are no requests, and nothing waits for them: they are sent last, and
-    kept for the next turn when stats does not keep up. */
+static bool has_counts (const struct shell *self)
+{
+    for (unsigned i = 0; i < COUNTERS; i++)
+        if (self->counts[i])
+            return true;
+    return false;
+}
+
+/*  Counts are no requests, and nothing waits for them but the end: they are added
+    up for a moment, sent last, and kept when stats does not keep up. */
 static void send_counts (struct shell *self)
 {
     const struct address stats = { ROLE_STATS, 0 };
+    if (!self->drained && self->now.steady_ms < self->counts_ms + COUNTS_EVERY_MS)
+        return;
+    if (has_counts (self))
+        self->counts_ms = self->now.steady_ms;
     if (bus_unacknowledged (self->bus, stats) >= COUNTS_UNDER_WAY_MAX)
         return;
     for (enum counter counter = 0; counter < (enum counter) COUNTERS; counter++) {
@@ -551,10 +565,7 @@ static void report_messages (struct shell *self)
 /*  Whether everything that was said has arrived. */
 static bool all_said (const struct shell *self)
 {
-    for (unsigned i = 0; i < COUNTERS; i++)
-        if (self->counts[i])
-            return false;
-    return bus_all_acknowledged (self->bus);
+    return !has_counts (self) && bus_all_acknowledged (self->bus);
 }
 
 /*  DRAINED is told last: whoever waits for it may end the process, and with it
@@ -642,6 +653,8 @@ static void wait_for_work (struct shell *self)
         timeout_ms = sooner (timeout_ms, wait_ms (self));
     if (self->options.journal.journal && !held)
         timeout_ms = sooner (timeout_ms, until (self, self->tend_ms + TEND_MS));
+    if (has_counts (self) && !held)
+        timeout_ms = sooner (timeout_ms, until (self, self->counts_ms + COUNTS_EVERY_MS));
     if (self->drained && !held)
         timeout_ms = sooner (timeout_ms, until (self, self->drained_ms + DRAINED_WAIT_MS));
     unsigned count = held ? 0 : self->http ? 2 : 1;

@@ -1442,14 +1442,14 @@ static void test_counts_wait_for_stats_and_go_out_on_their_own (void **state)
     (void) state;
     start_remote ();
     pumped.stats_held = true;
-    for (unsigned i = 1; i <= 100; i++) { /* a turn each: more than may be under way */
+    for (unsigned i = 1; i <= 100; i++) { /* a turn each, and no message each */
         tell (DO_COUNT);
         PUMP_UNTIL (noted (&notes.handed[MESSAGE_CREDIT]) == i);
     }
     assert_int_equal (pumped.counts, 0);
     pumped.stats_held = false;
     PUMP_UNTIL (pumped.counted == 800); /* though nothing else happens */
-    assert_in_range (pumped.counts, 64, 80);
+    assert_in_range (pumped.counts, 1, 64);
 }
 
 int main (void)
