@@ -74,7 +74,6 @@ struct poll {
     uint32_t pause_ms; /* after the last early and empty answer */
 };
 
-/*  A decision, which takes the events of some of the players. */
 /*  A name that a decision told. */
 struct name {
     char bytes[NAME_SIZE_MAX];
@@ -83,6 +82,7 @@ struct name {
 
 _Static_assert(NAME_SIZE_MAX <= UINT8_MAX, "the size of a name fits");
 
+/*  A decision, which takes the events of some of the players. */
 struct shard {
     uint32_t credit;    /* 0 until it opens */
     uint32_t under_way; /* handed on and not settled */
@@ -786,9 +786,6 @@ static void on_timer (struct ingest *self, uint64_t timer, const struct effects 
     }
 }
 
-/*  The outcome is counted here, and when an event in flight is settled for the
-    first time: whatever a decision says again after it came back, an event that
-    was counted as received gets one outcome. */
 static void keep_name (struct name *name, struct text text)
 {
     name->size = (uint8_t) text.size;
@@ -806,6 +803,9 @@ static void on_credit (struct ingest *self, const struct message *message)
     keep_name (&shard->source, message->credit.source);
 }
 
+/*  The outcome is counted here, and when an event in flight is settled for the
+    first time: whatever a decision says again after it came back, an event that
+    was counted as received gets one outcome. */
 static void on_settled (struct ingest *self, const struct message *message, const struct effects *effects)
 {
     static const enum counter counters[] = {

@@ -1,9 +1,11 @@
 /*  fuzz_decision.c - any course of events for the core that decides.
 
-    The bytes are a script: events with any data, answers to whatever was asked
-    or never was, workers and an ingest that forget, the end. Whatever comes: a player has one request under way,
-    what was asked follows the order read, write, give, every event is settled
-    once, and when everything is answered the core is at rest.
+    The bytes are a script: grants that a journal brings, events with any data,
+    answers to whatever was asked or never was, workers and an ingest that forget,
+    people who try again and give up, the end. Whatever comes: a player has one
+    request under way, nothing is marked or given that is not intended, every event
+    is settled once, and when everything is answered the core is at rest and every
+    grant has ended.
 */
 #include <stdint.h>
 
@@ -12,7 +14,7 @@
 
 int LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t size);
 
-enum { WINDOW = 8, EVENTS_MAX = 4096, WORKERS = 2 };
+enum { WINDOW = 8, RETRIES = 16, EVENTS_MAX = 4096, WORKERS = 2 };
 
 /*  A request that nobody answered yet. */
 struct asked {
@@ -25,13 +27,14 @@ struct asked {
 static struct harness h;
 static const uint8_t *at;
 static const uint8_t *end;
-static struct asked asked[WINDOW];
+static struct asked asked[WINDOW + RETRIES];
 static size_t asked_count;
 static bool settled[EVENTS_MAX];
 static uint64_t position;
-static uint64_t waiting; /* taken and not settled */
-static uint64_t intended;
-static uint64_t forgotten; /* writes that a worker forgot, and that are asked again */
+static uint64_t waiting;  /* taken and not settled */
+static uint64_t recalled; /* open grants that the journal brought */
+static uint64_t grants;   /* that are intended and have not ended */
+static uint64_t newest;   /* number of a grant */
 static bool drained;
 
 static uint8_t next (void)
@@ -44,7 +47,7 @@ static void on_asked (struct address to, enum message_id id, uint64_t request, s
     uint64_t hash = text_hash (user, 1);
     for (size_t i = 0; i < asked_count; i++)
         assert (asked[i].user != hash && asked[i].request != request);
-    assert (to.peer < WORKERS && asked_count < WINDOW && user.size > 0 && text_is_utf8 (user));
+    assert (to.peer < WORKERS && asked_count < WINDOW + RETRIES && user.size > 0 && text_is_utf8 (user));
     asked[asked_count++] = (struct asked){ id, request, hash, to };
 }
 
@@ -55,6 +58,18 @@ static void on_settled (uint64_t at_position)
     waiting--;
 }
 
+static void on_remembered (const struct remember *remember)
+{
+    if (remember->state == GRANT_INTENDED) {
+        grants++;
+    } else if (remember->state != GRANT_DROPPED) {
+        assert (grants > 0);
+        grants--;
+    }
+    if (remember->grant > newest)
+        newest = remember->grant;
+}
+
 static void take_effects (void)
 {
     for (size_t i = 0; i < h.count; i++) {
@@ -62,16 +77,13 @@ static void take_effects (void)
         if (message->id == MESSAGE_READ_META) {
             on_asked (h.effects[i].to, message->id, message->read_meta.request, message->read_meta.user);
         } else if (message->id == MESSAGE_WRITE_META) {
-            assert (intended + forgotten > 0);
-            if (forgotten)
-                forgotten--;
-            else
-                intended--;
+            assert (grants > 0);
             on_asked (h.effects[i].to, message->id, message->write_meta.request, message->write_meta.user);
         } else if (message->id == MESSAGE_GIVE) {
+            assert (grants > 0);
             on_asked (h.effects[i].to, message->id, message->give.request, message->give.user);
         } else if (message->id == MESSAGE_REMEMBER) {
-            intended += message->remember.state == GRANT_INTENDED;
+            on_remembered (&message->remember);
         } else if (message->id == MESSAGE_SETTLED) {
             on_settled (message->settled.position);
         } else if (message->id == MESSAGE_DRAINED) {
@@ -88,7 +100,7 @@ static void event (uint8_t what)
     uint8_t memory[64];
     struct packer packer;
     struct message message = { .id = MESSAGE_EVENT, .from = { ROLE_INGEST, 0 } };
-    if (position + 1 >= EVENTS_MAX || waiting == WINDOW)
+    if (position + 1 >= EVENTS_MAX || waiting + recalled >= WINDOW)
         return;
     packer_init (&packer, memory, sizeof memory);
     pack_map (&packer, 1);
@@ -104,6 +116,7 @@ static void event (uint8_t what)
         message.event.data = raw_valid (any) ? any : NO_RAW;
     }
     message.event.position = ++position;
+    message.event.timestamp = (int64_t) position;
     message.event.source = what % 16 == 3 ? TEXT_LITERAL ("x") : TEXT_LITERAL ("game-two");
     message.event.type = TEXT_LITERAL ("LOGIN");
     message.event.fault = what % 32 == 5 ? (enum fault) (what / 32 % 5) : FAULT_NONE;
@@ -125,7 +138,10 @@ static void answer (enum message_id id, uint64_t request, uint8_t how)
         pack_literal (&packer, "auth");
         pack_literal (&packer, how % 8 == 1 ? "" : "1");
         pack_literal (&packer, how % 8 == 2 ? "$reward$promo1" : "x");
-        pack_uint (&packer, how);
+        if (how % 16 == 2)
+            pack_uint (&packer, how);
+        else
+            pack_literal (&packer, "1795000000000");
         message.meta.request = request;
         message.meta.result = result;
         message.meta.values = packer_raw (&packer);
@@ -136,7 +152,8 @@ static void answer (enum message_id id, uint64_t request, uint8_t how)
     } else {
         message.id = MESSAGE_GIVEN;
         message.given.request = request;
-        message.given.result = result;
+        message.given.result = how % 16 == 6 ? RESULT_UNCERTAIN : result;
+        message.given.found = how % 16 == 3;
     }
     harness_deliver (&h, &message);
 }
@@ -171,12 +188,70 @@ static void peer (uint8_t what)
             i++;
             continue;
         }
-        forgotten += asked[i].id == MESSAGE_WRITE_META;
         asked[i] = asked[--asked_count];
     }
     harness_deliver (&h, &message);
     take_effects ();
-    assert (forgotten == 0);
+}
+
+/*  A grant that the journal brings, or a person wants something done about. */
+static struct record grant (uint64_t number)
+{
+    static char user;
+    user = (char) ('a' + next () % 6);
+    uint8_t what = next ();
+    return (struct record){ .grant = number,
+                            .position = what % 32,
+                            .timestamp = what % 32,
+                            .user = { &user, 1 },
+                            .reward = what % 16 ? TEXT_LITERAL ("promo1") : TEXT_LITERAL ("other"),
+                            .amount = what % 8 ? 10 : -1,
+                            .currency = TEXT_LITERAL ("gold"),
+                            .state = (enum grant_state) (1 + what / 32 % 5) };
+}
+
+/*  The journal: some grants that ended, some that are open. */
+static void recall (struct harness *harness, const struct recall *asked_for)
+{
+    struct message answer = { .id = MESSAGE_RECALLED, .from = TO_SHELL };
+    uint64_t count = next () % 5;
+    for (uint64_t i = 0; i < count && i < asked_for->count && recalled < WINDOW; i++) {
+        struct message message = { .id = MESSAGE_RECORD, .from = TO_SHELL, .record = grant (newest + 1) };
+        bool open = asked_for->which == RECALL_OPEN;
+        if (open)
+            message.record.state = GRANT_INTENDED;
+        else if (message.record.state == GRANT_INTENDED)
+            continue;
+        newest++;
+        recalled += open;
+        grants += open;
+        harness_handle (harness, &message);
+    }
+    answer.recalled.which = asked_for->which;
+    answer.recalled.more = asked_for->which == RECALL_OPEN && recalled < WINDOW && next () % 4 == 0;
+    answer.recalled.newest = newest;
+    harness_handle (harness, &answer);
+}
+
+static void person (void)
+{
+    struct message message = { .from = TO_SHELL };
+    struct record record = grant (next () % 4 ? 1 + next () % (newest + 1) : next ());
+    if (next () % 2) {
+        message.id = MESSAGE_RETRY;
+        message.retry = (struct retry){ .grant = record.grant,
+                                        .position = record.position,
+                                        .timestamp = record.timestamp,
+                                        .user = record.user,
+                                        .reward = record.reward,
+                                        .amount = record.amount,
+                                        .currency = record.currency };
+    } else {
+        message.id = MESSAGE_DROP;
+        message.drop = (struct drop){ .grant = record.grant, .user = record.user, .reward = record.reward };
+    }
+    harness_deliver (&h, &message);
+    assert (harness_count (&h, MESSAGE_DONE) == 1);
 }
 
 static void step (void)
@@ -198,6 +273,8 @@ static void step (void)
     case 6:
         if (what / 8 % 4 == 0)
             peer (next ());
+        else if (what / 8 % 4 == 1)
+            person ();
         else
             stray ();
         break;
@@ -220,9 +297,10 @@ int LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t size)
     end = bytes + size;
     asked_count = 0;
     memset (settled, 0, sizeof settled);
-    position = waiting = intended = forgotten = 0;
+    position = waiting = recalled = grants = newest = 0;
     drained = false;
     harness_init (&h, &decision_spec, &settings);
+    h.recall = recall;
     harness_start (&h);
     while (at < end) {
         take_effects ();
@@ -233,7 +311,7 @@ int LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t size)
         answer_one (0, 0);
         take_effects ();
     }
-    assert (waiting == 0);
+    assert (waiting == 0 && grants == 0);
     for (uint64_t i = 1; i <= position; i++)
         assert (settled[i]);
     harness_plain (&h, MESSAGE_DRAIN);

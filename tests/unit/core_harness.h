@@ -49,6 +49,9 @@ struct harness {
     size_t capacity;             /* effects there is room for */
     uint64_t timers[TIMERS_MAX]; /* steady ms at which each fires; 0: not set */
     struct effects sink;         /* what the core puts into */
+    /*  Answers a RECALL with harness_handle: RECORDs, then RECALLED. NULL: the
+        journal is empty. */
+    void (*recall) (struct harness *harness, const struct recall *recall);
 };
 
 /*  The settings that most tests want; change what matters. */
@@ -222,8 +225,26 @@ static inline void harness_plain (struct harness *harness, enum message_id id)
     harness_handle (harness, &(struct message){ .id = id, .from = TO_SHELL });
 }
 
+static inline struct recorded *harness_take_recorded (struct harness *harness, enum message_id id);
+
+/*  Lets the journal answer what the core asked of it. */
+static inline void harness_recall (struct harness *harness)
+{
+    struct recorded *asked;
+    while ((asked = harness_take_recorded (harness, MESSAGE_RECALL))) {
+        struct recall recall = asked->message->recall;
+        struct message recalled = { .id = MESSAGE_RECALLED };
+        recalled.recalled.which = recall.which;
+        if (harness->recall)
+            harness->recall (harness, &recall);
+        else
+            harness_handle (harness, &recalled);
+    }
+}
+
 static inline void harness_turn (struct harness *harness)
 {
+    harness_recall (harness);
     harness_plain (harness, MESSAGE_TURN);
 }
 

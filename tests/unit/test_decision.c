@@ -1,8 +1,5 @@
 /*  test_decision.c - the rule, one player at a time: what is due, in what order,
     and what is not due for all the ways there are.
-
-    The end of the file walks at random with a little model of both clients;
-    SEED=n in the environment replays a walk.
 */
 
 #include <inttypes.h>
@@ -17,209 +14,7 @@
 
 #include <cmocka.h>
 
-#include "actors/decision/decision.h"
-#include "tests/unit/core_harness.h"
-
-static struct harness h;
-
-static const struct address ingest = { ROLE_INGEST, 0 };
-
-/*  ---- the world around the core ------------------------------------------ */
-
-static void from (enum role role, uint16_t peer, enum message_id id)
-{
-    harness_deliver (&h, &(struct message){ .id = id, .from = { role, peer } });
-}
-
-static void begin_window (uint32_t window)
-{
-    struct settings settings = harness_settings ();
-    settings.window = window;
-    harness_init (&h, &decision_spec, &settings);
-    harness_start (&h);
-}
-
-static int begin (void **state)
-{
-    (void) state;
-    begin_window (8);
-    return 0;
-}
-
-static int end (void **state)
-{
-    (void) state;
-    harness_free (&h);
-    return 0;
-}
-
-/*  An event with these data, as msgpack. */
-static void raw_event (uint64_t position, const char *source, const char *type, struct raw data,
-                       enum fault fault)
-{
-    struct message message = { .id = MESSAGE_EVENT, .trace = 1000 + position, .from = ingest };
-    message.event.position = position;
-    message.event.source = text_of (source);
-    message.event.type = text_of (type);
-    message.event.data = data;
-    message.event.fault = fault;
-    harness_deliver (&h, &message);
-}
-
-/*  A login of app 2 whose user id is these bytes. */
-static void login_bytes (uint64_t position, struct text user)
-{
-    static uint8_t memory[2 * USER_SIZE_MAX];
-    struct packer packer;
-    packer_init (&packer, memory, sizeof memory);
-    pack_map (&packer, 2);
-    pack_literal (&packer, "userId");
-    pack_text (&packer, user);
-    pack_literal (&packer, "aliases");
-    pack_map (&packer, 0);
-    raw_event (position, "game-two", "LOGIN", packer_raw (&packer), FAULT_NONE);
-}
-
-static void login (uint64_t position, const char *user)
-{
-    login_bytes (position, text_of (user));
-}
-
-/*  The next effect of this id, which goes there. */
-static const struct message *expect (enum message_id id, enum role to)
-{
-    struct recorded *effect = harness_take_recorded (&h, id);
-    if (!effect) {
-        harness_print (&h);
-        fail_msg ("no %s", message_spec ((uint64_t) id)->name);
-    }
-    assert_int_equal (effect->to.role, to);
-    return effect->message;
-}
-
-static const struct message *expect_read (const char *user)
-{
-    const struct message *read = expect (MESSAGE_READ_META, ROLE_USERMETA_CLIENT);
-    assert_true (harness_says (read->read_meta.user, user));
-    assert_true (harness_says (read->read_meta.keys, "auth,$reward$promo1"));
-    assert_true (read->read_meta.request > 0);
-    return read;
-}
-
-static const struct message *expect_write (const char *user)
-{
-    const struct message *write = expect (MESSAGE_WRITE_META, ROLE_USERMETA_CLIENT);
-    assert_true (harness_says (write->write_meta.user, user));
-    assert_true (harness_says (write->write_meta.key, "$reward$promo1"));
-    return write;
-}
-
-static const struct message *expect_give (const char *user)
-{
-    const struct message *give = expect (MESSAGE_GIVE, ROLE_CURRENCY_CLIENT);
-    assert_true (harness_says (give->give.user, user));
-    assert_true (harness_says (give->give.currency, "gold"));
-    assert_true (harness_says (give->give.reward, "promo1"));
-    assert_int_equal (give->give.amount, 10);
-    return give;
-}
-
-static const struct message *expect_record (enum grant_state state, uint64_t position)
-{
-    const struct message *record = expect (MESSAGE_REMEMBER, ROLE_SHELL);
-    assert_int_equal (record->remember.state, state);
-    assert_int_equal (record->remember.position, position);
-    assert_true (harness_says (record->remember.reward, "promo1"));
-    return record;
-}
-
-/*  The event was settled like this. */
-static void expect_settled (uint64_t position, enum outcome outcome)
-{
-    const struct message *settled = expect (MESSAGE_SETTLED, ROLE_INGEST);
-    assert_int_equal (settled->settled.position, position);
-    assert_int_equal (settled->settled.outcome, outcome);
-    assert_int_equal (settled->trace, 1000 + position);
-}
-
-static void nothing_asked (void)
-{
-    assert_int_equal (harness_count (&h, MESSAGE_READ_META), 0);
-    assert_int_equal (harness_count (&h, MESSAGE_WRITE_META), 0);
-    assert_int_equal (harness_count (&h, MESSAGE_GIVE), 0);
-}
-
-static void nothing_settled (void)
-{
-    assert_int_equal (harness_count (&h, MESSAGE_SETTLED), 0);
-}
-
-/*  Usermeta's answer: the values given, NULL for an absent one. */
-static void meta (uint64_t request, const char *auth, const char *marker)
-{
-    uint8_t memory[512];
-    struct packer packer;
-    struct message message = { .id = MESSAGE_META, .from = { ROLE_USERMETA_CLIENT, 0 } };
-    packer_init (&packer, memory, sizeof memory);
-    pack_map (&packer, (uint32_t) ((auth != NULL) + (marker != NULL)));
-    if (auth) {
-        pack_literal (&packer, "auth");
-        pack_literal (&packer, auth);
-    }
-    if (marker) {
-        pack_literal (&packer, "$reward$promo1");
-        pack_literal (&packer, marker);
-    }
-    message.meta.request = request;
-    message.meta.values = packer_raw (&packer);
-    harness_deliver (&h, &message);
-}
-
-static void meta_refused (uint64_t request)
-{
-    struct message message = { .id = MESSAGE_META, .from = { ROLE_USERMETA_CLIENT, 0 } };
-    message.meta.request = request;
-    message.meta.result = RESULT_REFUSED;
-    message.meta.reason = TEXT_LITERAL ("HTTP 400");
-    harness_deliver (&h, &message);
-}
-
-static void written (uint64_t request, enum result result)
-{
-    struct message message = { .id = MESSAGE_META_WRITTEN, .from = { ROLE_USERMETA_CLIENT, 0 } };
-    message.meta_written.request = request;
-    message.meta_written.result = result;
-    message.meta_written.reason = result == RESULT_OK ? NO_TEXT : TEXT_LITERAL ("HTTP 413");
-    harness_deliver (&h, &message);
-}
-
-static void given (uint64_t request, enum result result)
-{
-    struct message message = { .id = MESSAGE_GIVEN, .from = { ROLE_CURRENCY_CLIENT, 0 } };
-    message.given.request = request;
-    message.given.result = result;
-    message.given.reason = result == RESULT_OK ? NO_TEXT : TEXT_LITERAL ("HTTP 400");
-    harness_deliver (&h, &message);
-}
-
-/*  Takes a player from a login that was just read to the end. */
-static void reward (uint64_t position, const char *user)
-{
-    meta (expect_read (user)->read_meta.request, "1", NULL);
-    written (expect_write (user)->write_meta.request, RESULT_OK);
-    given (expect_give (user)->give.request, RESULT_OK);
-    expect_settled (position, OUTCOME_SUCCESS);
-}
-
-/*  The place of the first effect of this id among the effects. */
-static size_t place_of (enum message_id id)
-{
-    for (size_t i = 0; i < h.count; i++)
-        if (h.effects[i].message->id == id)
-            return i;
-    fail_msg ("no %s", message_spec ((uint64_t) id)->name);
-    return 0;
-}
+#include "tests/unit/decision_harness.h"
 
 /*  ---- the whole way ------------------------------------------------------ */
 
@@ -370,9 +165,9 @@ static void test_nobody_is_rewarded_twice (void **state)
     (void) state;
     static const char *const markers[] = { "1491000000123", "0", "false", " " };
     for (uint64_t i = 0; i < sizeof markers / sizeof *markers; i++) {
-        login (i + 1, "alice");
+        login (LATE + i, "alice");
         meta (expect_read ("alice")->read_meta.request, "1", markers[i]);
-        expect_settled (i + 1, OUTCOME_IGNORED);
+        expect_settled (LATE + i, OUTCOME_IGNORED);
     }
     nothing_asked ();
 }
@@ -412,9 +207,9 @@ static void test_a_marker_that_is_no_string_still_marks (void **state)
     (void) state;
     static const uint8_t markers[][1] = { { 0x07 }, { 0xc3 }, { 0xff }, { 0x80 }, { 0x90 } };
     for (uint64_t i = 0; i < sizeof markers / sizeof *markers; i++) {
-        login (i + 1, "alice");
+        login (LATE + i, "alice");
         meta_odd_marker (expect_read ("alice")->read_meta.request, (struct raw){ markers[i], 1 });
-        expect_settled (i + 1, OUTCOME_IGNORED);
+        expect_settled (LATE + i, OUTCOME_IGNORED);
     }
     nothing_asked ();
 }
@@ -546,10 +341,10 @@ static void test_a_second_login_at_every_stage_of_the_first (void **state)
 static void test_behind_a_marker_that_was_seen_nobody_is_read_again (void **state)
 {
     (void) state;
-    for (uint64_t position = 1; position <= 4; position++)
+    for (uint64_t position = LATE; position < LATE + 4; position++)
         login (position, "alice");
     meta (expect_read ("alice")->read_meta.request, "1", "1491000000123");
-    for (uint64_t position = 1; position <= 4; position++)
+    for (uint64_t position = LATE; position < LATE + 4; position++)
         expect_settled (position, OUTCOME_IGNORED);
     nothing_asked ();
 }
@@ -666,20 +461,6 @@ static void test_an_answer_for_the_one_before_in_the_same_place_is_ignored (void
 }
 
 /*  ---- credit, full, drain ------------------------------------------------ */
-
-static void expect_credit (uint64_t capacity, uint16_t peer)
-{
-    struct recorded *effect = harness_take_recorded (&h, MESSAGE_CREDIT);
-    assert_non_null (effect);
-    assert_int_equal (effect->to.role, ROLE_INGEST);
-    assert_int_equal (effect->to.peer, peer);
-    assert_int_equal (effect->message->credit.capacity, capacity);
-}
-
-static void no_credit (void)
-{
-    assert_int_equal (harness_count (&h, MESSAGE_CREDIT), 0);
-}
 
 static void test_both_clients_are_asked_at_the_start (void **state)
 {
@@ -812,13 +593,6 @@ static int begin_workers (void **state)
     return 0;
 }
 
-static void peer (enum role role, uint16_t index, enum peer_state state)
-{
-    struct message message = { .id = MESSAGE_PEER, .from = { role, index } };
-    message.peer.state = state;
-    harness_deliver (&h, &message);
-}
-
 /*  The next effect of this id; *to is where it goes. */
 static const struct message *take (enum message_id id, struct address *to)
 {
@@ -920,7 +694,7 @@ static void test_who_came_back_without_memory_is_asked_all_of_its_own_again (voi
     written (write, RESULT_OK);
     given (expect_give ("writer")->give.request, RESULT_OK);
     expect_settled (2, OUTCOME_SUCCESS);
-    meta (read, "1", "1");
+    meta (read, NULL, "1");
     expect_settled (1, OUTCOME_IGNORED);
     nothing_asked ();
 }
@@ -1005,7 +779,7 @@ static void test_an_event_that_is_read_again_is_decided_once (void **state)
     nothing_asked ();
     login (5, "alice"); /* it was settled, but whoever asks has not heard it */
     meta (expect_read ("alice")->read_meta.request, "1", "1");
-    expect_settled (5, OUTCOME_IGNORED);
+    expect_settled (5, OUTCOME_SUCCESS);
 }
 
 static void test_the_same_number_of_another_ingest_is_another_event (void **state)
@@ -1114,6 +888,7 @@ static void test_who_came_back_while_it_drains_gets_no_credit (void **state)
     open_all ();
     login (1, "alice");
     harness_plain (&h, MESSAGE_DRAIN);
+    harness_turn (&h);
     expect_credit (0, 0);
     peer (ROLE_INGEST, 0, PEER_RESTARTED);
     from (ROLE_INGEST, 0, MESSAGE_OPEN);
@@ -1121,270 +896,6 @@ static void test_who_came_back_while_it_drains_gets_no_credit (void **state)
     meta (expect_read ("alice")->read_meta.request, NULL, NULL);
     no_credit ();
     assert_non_null (harness_take (&h, MESSAGE_DRAINED));
-}
-
-/*  ---- a walk at random --------------------------------------------------- */
-
-enum { WALK_STEPS = 20000, WALK_USERS = 24, WALK_WINDOW_MAX = 32, WALK_REQUESTS_MAX = 64 };
-
-/*  A request that a client has not answered yet. */
-struct asked {
-    enum message_id id;
-    uint64_t request;
-    unsigned user;
-    struct address worker;
-};
-
-static struct walk {
-    uint64_t random;
-    unsigned window;
-    uint16_t workers;
-    bool auth[WALK_USERS];
-    bool marker[WALK_USERS];
-    unsigned rewards[WALK_USERS];
-    unsigned under_way[WALK_USERS]; /* requests */
-    unsigned intended[WALK_USERS];  /* remembered, and not yet written */
-    unsigned again[WALK_USERS];     /* the write is to be asked again */
-    uint64_t last_settled[WALK_USERS];
-    unsigned user_of[WALK_STEPS + 1]; /* of an event, WALK_USERS for none */
-    struct asked asked[WALK_REQUESTS_MAX];
-    unsigned asked_count;
-    uint64_t position;
-    unsigned in_flight;
-    uint64_t settled;
-    uint64_t outcomes[OUTCOME_FAILURE + 1];
-} walk;
-
-static uint32_t draw (uint32_t below)
-{
-    walk.random = walk.random * UINT64_C (6364136223846793005) + UINT64_C (1442695040888963407);
-    return (uint32_t) (walk.random >> 33) % below;
-}
-
-static unsigned user_number (struct text user)
-{
-    unsigned number = 0;
-    assert_true (user.size > 1 && user.data[0] == 'u');
-    for (uint32_t i = 1; i < user.size; i++)
-        number = number * 10 + (unsigned) (user.data[i] - '0');
-    assert_true (number < WALK_USERS);
-    return number;
-}
-
-static void walk_asked (struct address to, enum message_id id, uint64_t request, struct text user)
-{
-    unsigned number = user_number (user);
-    assert_int_equal (walk.under_way[number], 0);
-    walk.under_way[number]++;
-    assert_true (walk.asked_count < WALK_REQUESTS_MAX);
-    walk.asked[walk.asked_count++] = (struct asked){ id, request, number, to };
-}
-
-static void walk_settled (uint64_t position, enum outcome outcome)
-{
-    unsigned user = walk.user_of[position];
-    if (user < WALK_USERS) {
-        assert_true (position > walk.last_settled[user]);
-        walk.last_settled[user] = position;
-        walk.in_flight--;
-    }
-    walk.outcomes[outcome]++;
-    walk.settled++;
-}
-
-static void walk_effect (struct address to, const struct message *message)
-{
-    if (message->id == MESSAGE_READ_META) {
-        walk_asked (to, MESSAGE_READ_META, message->read_meta.request, message->read_meta.user);
-    } else if (message->id == MESSAGE_WRITE_META) {
-        unsigned user = user_number (message->write_meta.user);
-        assert_int_equal (walk.intended[user], 1 - walk.again[user]);
-        walk.intended[user] = 0;
-        walk.again[user] = 0;
-        walk_asked (to, MESSAGE_WRITE_META, message->write_meta.request, message->write_meta.user);
-    } else if (message->id == MESSAGE_GIVE) {
-        unsigned user = user_number (message->give.user);
-        assert_true (walk.marker[user] && walk.rewards[user] == 0);
-        walk_asked (to, MESSAGE_GIVE, message->give.request, message->give.user);
-    } else if (message->id == MESSAGE_REMEMBER && message->remember.state == GRANT_INTENDED) {
-        walk.intended[user_number (message->remember.user)]++;
-    } else if (message->id == MESSAGE_SETTLED) {
-        walk_settled (message->settled.position, message->settled.outcome);
-    }
-}
-
-static void walk_effects (void)
-{
-    for (size_t i = 0; i < h.count; i++)
-        walk_effect (h.effects[i].to, h.effects[i].message);
-    harness_clear (&h);
-}
-
-static void walk_login (unsigned user)
-{
-    char name[16];
-    snprintf (name, sizeof name, "u%u", user);
-    walk.position++;
-    walk.user_of[walk.position] = user;
-    walk.in_flight++;
-    login (walk.position, name);
-}
-
-static void walk_answer (unsigned index)
-{
-    struct asked asked = walk.asked[index];
-    walk.asked[index] = walk.asked[--walk.asked_count];
-    walk.under_way[asked.user]--;
-    enum result result = draw (10) ? RESULT_OK : RESULT_REFUSED;
-    if (asked.id == MESSAGE_READ_META) {
-        if (result == RESULT_OK)
-            meta (asked.request, walk.auth[asked.user] ? "1" : NULL, walk.marker[asked.user] ? "1" : NULL);
-        else
-            meta_refused (asked.request);
-    } else if (asked.id == MESSAGE_WRITE_META) {
-        walk.marker[asked.user] |= result == RESULT_OK;
-        written (asked.request, result);
-    } else {
-        walk.rewards[asked.user] += result == RESULT_OK;
-        given (asked.request, result);
-    }
-}
-
-/*  An answer that nobody waits for: of long ago, or made up. */
-static void walk_stray (void)
-{
-    uint64_t request = draw (2) ? draw (1000) : draw (1000) * (uint64_t) walk.window;
-    for (unsigned i = 0; i < walk.asked_count; i++)
-        if (walk.asked[i].request == request)
-            return;
-    if (draw (3) == 0)
-        meta (request, "1", NULL);
-    else if (draw (2))
-        written (request, RESULT_OK);
-    else
-        given (request, RESULT_OK);
-}
-
-/*  A worker is gone and comes back. What it was asked it may have done, but for a
-    reward: whether that is so nobody can find out yet. */
-static void walk_worker_restarts (void)
-{
-    bool usermeta = draw (2);
-    struct address worker = { usermeta ? ROLE_USERMETA_CLIENT : ROLE_CURRENCY_CLIENT,
-                              (uint16_t) draw (walk.workers) };
-    for (unsigned i = 0; i < walk.asked_count;) {
-        struct asked *asked = &walk.asked[i];
-        if (asked->worker.role != worker.role || asked->worker.peer != worker.peer) {
-            i++;
-            continue;
-        }
-        bool write = asked->id == MESSAGE_WRITE_META;
-        if (write && draw (2))
-            walk.marker[asked->user] = true;
-        walk.again[asked->user] = write;
-        walk.under_way[asked->user]--;
-        *asked = walk.asked[--walk.asked_count];
-    }
-    peer (worker.role, worker.peer, PEER_RESTARTED);
-}
-
-/*  The ingest is gone, comes back, and reads again what is not settled. */
-static void walk_ingest_restarts (void)
-{
-    peer (ROLE_INGEST, 0, PEER_RESTARTED);
-    for (uint64_t position = 1; position <= walk.position; position++) {
-        char name[16];
-        unsigned user = walk.user_of[position];
-        snprintf (name, sizeof name, "u%u", user);
-        if (user < WALK_USERS && position > walk.last_settled[user])
-            login (position, name);
-    }
-}
-
-static void walk_step (void)
-{
-    uint32_t what = draw (100);
-    harness_advance (&h, draw (50));
-    if (what < 45 && walk.in_flight < walk.window) {
-        walk_login (draw (WALK_USERS));
-    } else if (what < 50) {
-        walk.position++;
-        walk.user_of[walk.position] = WALK_USERS;
-        raw_event (walk.position, "game-two", "CREATE", NO_RAW, FAULT_NONE);
-    } else if (what < 55) {
-        walk_stray ();
-    } else if (what < 57) {
-        walk.auth[draw (WALK_USERS)] ^= true;
-    } else if (what < 58 && draw (10) == 0) {
-        walk_worker_restarts ();
-    } else if (what < 58 && draw (50) == 0) {
-        walk_ingest_restarts ();
-    } else if (walk.asked_count) {
-        walk_answer (draw (walk.asked_count));
-    }
-    walk_effects ();
-}
-
-static void walk_at_rest (void)
-{
-    while (walk.asked_count) {
-        walk_answer (draw (walk.asked_count));
-        walk_effects ();
-    }
-    assert_int_equal (walk.in_flight, 0);
-    assert_int_equal (walk.settled, walk.position);
-    unsigned rewards = 0;
-    for (unsigned user = 0; user < WALK_USERS; user++) {
-        assert_true (walk.rewards[user] <= 1);
-        rewards += walk.rewards[user];
-    }
-    assert_int_equal (walk.outcomes[OUTCOME_SUCCESS], rewards);
-}
-
-/*  Every place can be taken again. */
-static void walk_fill (void)
-{
-    harness_clear (&h);
-    for (unsigned i = 0; i < walk.window; i++) {
-        char name[16];
-        snprintf (name, sizeof name, "new%u", i);
-        login (walk.position + 1 + i, name);
-    }
-    assert_int_equal (harness_count (&h, MESSAGE_READ_META), walk.window);
-    assert_int_equal (harness_logs (&h, LOG_ERROR), 0);
-}
-
-static void walk_with (uint64_t seed)
-{
-    memset (&walk, 0, sizeof walk);
-    walk.random = seed;
-    walk.window = draw (4) ? 1 + draw (WALK_WINDOW_MAX) : 1;
-    for (unsigned user = 0; user < WALK_USERS; user++)
-        walk.auth[user] = draw (3) > 0;
-    walk.workers = (uint16_t) (1 + draw (3));
-    struct settings settings = harness_settings ();
-    settings.window = walk.window;
-    settings.usermeta_clients = walk.workers;
-    settings.currency_clients = walk.workers;
-    harness_init (&h, &decision_spec, &settings);
-    harness_start (&h);
-    harness_clear (&h);
-    for (unsigned step = 0; step < WALK_STEPS; step++)
-        walk_step ();
-    walk_at_rest ();
-    walk_fill ();
-    end (NULL);
-}
-
-static void test_a_walk_at_random (void **state)
-{
-    (void) state;
-    const char *given_seed = getenv ("SEED");
-    uint64_t seed = given_seed ? strtoull (given_seed, NULL, 10) : (uint64_t) time (NULL) * 1000;
-    for (unsigned i = 0; i < (given_seed ? 1 : 5); i++, seed++) {
-        print_message ("SEED=%" PRIu64 "\n", seed);
-        walk_with (seed);
-    }
 }
 
 int main (void)
@@ -1397,9 +908,9 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_an_event_without_names_is_ignored_and_named, begin, end),
         cmocka_unit_test_setup_teardown (test_a_user_id_that_is_none_is_ignored_and_named, begin, end),
         cmocka_unit_test_setup_teardown (test_nobody_without_auth_is_rewarded, begin, end),
-        cmocka_unit_test_setup_teardown (test_nobody_is_rewarded_twice, begin, end),
+        cmocka_unit_test_setup_teardown (test_nobody_is_rewarded_twice, begin_late, end),
         cmocka_unit_test_setup_teardown (test_an_empty_marker_is_none_and_any_other_auth_is_one, begin, end),
-        cmocka_unit_test_setup_teardown (test_a_marker_that_is_no_string_still_marks, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_marker_that_is_no_string_still_marks, begin_late, end),
         cmocka_unit_test_setup_teardown (test_a_marker_of_null_false_or_zero_is_none, begin, end),
         cmocka_unit_test_setup_teardown (test_data_that_was_left_out_fails_and_is_named, begin, end),
         cmocka_unit_test_setup_teardown (test_a_user_id_that_is_too_long_or_not_utf8_fails, begin, end),
@@ -1408,7 +919,8 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_a_reward_that_is_refused_fails_and_is_remembered, begin, end),
         cmocka_unit_test_setup_teardown (test_two_logins_side_by_side_bring_one_reward, begin, end),
         cmocka_unit_test_setup_teardown (test_a_second_login_at_every_stage_of_the_first, begin, end),
-        cmocka_unit_test_setup_teardown (test_behind_a_marker_that_was_seen_nobody_is_read_again, begin, end),
+        cmocka_unit_test_setup_teardown (test_behind_a_marker_that_was_seen_nobody_is_read_again, begin_late,
+                                         end),
         cmocka_unit_test_setup_teardown (test_behind_a_refusal_the_next_is_decided_anew, begin, end),
         cmocka_unit_test_setup_teardown (test_behind_a_refused_reward_the_marker_stands, begin, end),
         cmocka_unit_test_setup_teardown (test_behind_no_auth_the_next_is_looked_up_again, begin, end),
@@ -1442,7 +954,6 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_an_ingest_that_came_back_gets_the_credit_that_is_left, begin,
                                          end),
         cmocka_unit_test_setup_teardown (test_who_came_back_while_it_drains_gets_no_credit, begin, end),
-        cmocka_unit_test (test_a_walk_at_random),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
