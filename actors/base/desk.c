@@ -32,6 +32,7 @@ enum {
     TURN_MAX = 16,             /* questions between two looks at what else is due */
     IDLE_MS = 5000,            /* the journal is closed when nobody asked for so long */
     LAST_WORD_MS = 200,        /* answers that are under way at the end have so long */
+    WAKES_MAX = 100,           /* tries to wake the thread that is to end */
     RUBBISH_LOG_MS = 60000,    /* at most one line about rubbish a minute */
     STACK_SIZE = 512 * 1024
 };
@@ -496,8 +497,12 @@ void desk_stop (struct desk *desk)
     if (!desk || !desk->running)
         return;
     atomic_store (&desk->stop, true);
-    if (write (desk->wake, &one, sizeof one) < 0)
-        log_say (self_name, LOG_WARN, "cannot be woken: %s", strerror (errno));
+    for (unsigned tries = 1; write (desk->wake, &one, sizeof one) < 0; tries++)
+        if (tries == WAKES_MAX) {
+            /*  Waiting for it would be for ever. */
+            log_say (self_name, LOG_FATAL, "cannot be woken: %s", strerror (errno));
+            abort ();
+        }
     pthread_join (desk->thread, NULL);
     desk->running = false;
 }

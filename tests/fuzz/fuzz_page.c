@@ -10,21 +10,19 @@
 
 #include "actors/base/json.h"
 #include "actors/ingest/page.h"
+#include "proto/codec.h"
 
 int LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t size);
 
 static uint8_t encoded[MESSAGE_SIZE_MAX];
 
 /*  An event that was let in can be sent, and arrives. */
-static void send_event (struct raw element)
+static void send_event (const struct event *event)
 {
-    struct message message = { .id = MESSAGE_EVENT }, twin;
+    struct message message = { .id = MESSAGE_EVENT, .event = *event }, twin;
     struct packer packer;
     struct decoder decoder;
-    if (!page_event (element, &message.event))
-        return;
-    const struct event *event = &message.event;
-    assert (event->position >= 1 && event->position <= POSITION_MAX && event->timestamp >= 0);
+    assert (event->position <= POSITION_MAX && event->timestamp >= 0);
     assert ((event->fault == FAULT_NAME) == (event->source.size == 0 || event->type.size == 0));
     assert (event->fault == FAULT_NONE || event->data.size == 0);
     packer_init (&packer, encoded, sizeof encoded);
@@ -40,13 +38,14 @@ static void take_page (struct raw page)
 {
     struct cursor cursor = cursor_of (page);
     struct value head;
-    struct raw element;
+    struct event event;
     if (!cursor_next (&cursor, &head) || head.type != VALUE_ARRAY)
         return;
     uint32_t count = 0;
-    for (; count < head.count && cursor_skip (&cursor, &element); count++)
-        send_event (element);
-    assert (count == head.count);
+    for (; count < head.count && page_next (&cursor, &event); count++)
+        if (event.position > 0)
+            send_event (&event);
+    assert (count == head.count && cursor.at == cursor.end);
 }
 
 int LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t size)

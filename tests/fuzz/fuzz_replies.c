@@ -28,13 +28,11 @@ static void take_page (struct raw page)
 {
     struct cursor cursor = cursor_of (page);
     struct value head;
-    struct raw element;
     struct event event;
     if (!cursor_next (&cursor, &head) || head.type != VALUE_ARRAY)
         return;
-    while (cursor_skip (&cursor, &element))
-        if (page_event (element, &event))
-            assert (event.position >= 1 && event.position <= POSITION_MAX);
+    for (uint32_t i = 0; i < head.count && page_next (&cursor, &event); i++)
+        assert (event.position <= POSITION_MAX);
 }
 
 static void deliver (void *context, const struct message *message)
