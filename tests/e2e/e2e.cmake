@@ -44,3 +44,6 @@ foreach (file IN LISTS E2E_TESTS)
         endforeach ()
     endif ()
 endforeach ()
+
+# Three decisions have three journals.
+guerdon_e2e_test (e2e/shards/test_ledger ${CMAKE_CURRENT_LIST_DIR}/test_ledger.py shards Ledger)

@@ -11,15 +11,24 @@ import time
 
 import harness
 import shapes
+import standin
+from harness import wait_until
 
 SECONDS = 60
+FINDING = {"FIND_GRACE_MS": "200", "FIND_PATIENCE_SECONDS": "1"}
 FIELDS = {"id", "state", "changed_ms", "begun_ms", "user", "amount", "currency", "reward", "tries",
           "reason", "who", "event", "event_ms", "trace"}
 INSERT = "INSERT INTO grants VALUES (?, ?, ?, ?, ?, 'promo1', 10, 'gold', ?, ?, ?, 1, ?, '')"
 GIVEN, REFUSED, UNCERTAIN = 2, 3, 4
 
 
+def is_listing(request):
+    return request.method == "GET" and b"/transactions" in request.path
+
+
 class Asking(harness.Case):
+    retried = False
+
     def deciders(self, worker):
         """The programs that have a journal."""
         return worker.of(shapes.DECISION) if hasattr(worker, "of") else [worker]
@@ -27,6 +36,7 @@ class Asking(harness.Case):
     def ask(self, worker, *arguments, code=0):
         """What a command prints of all the journals, one after another, and what it
         says on stderr. `code` is that of each, or of any when it is not 0."""
+        self.retried = self.retried or "retry" in arguments
         printed, said, codes = "", "", []
         for decider in self.deciders(worker):
             env = {"PATH": "/usr/bin:/bin", "STATE_DIR": decider.env["STATE_DIR"], "USER": "ann"}
@@ -50,9 +60,193 @@ class Asking(harness.Case):
     def parked(self, worker):
         return self.listed(worker, "dlq", "ls")
 
+    def wait_state(self, worker, user, state):
+        return wait_until(lambda: next((grant for grant in [self.listed(worker, "ledger").get(user)]
+                                        if grant and grant["state"] == state), None),
+                          SECONDS, "%s's reward is %s" % (user, state))
+
+    def order(self, worker, action, *grants, code=0):
+        """Each decision is told of its own grants."""
+        printed, said = "", ""
+        for decider in self.deciders(worker):
+            own = [grant["id"] for grant in grants if self.is_of(decider, grant)]
+            if own:
+                out, err = self.ask(decider, "dlq", action, *own, code=code)
+                printed, said = printed + out, said + err
+        return printed, said
+
+    def is_of(self, decider, grant):
+        return os.path.exists(os.path.join(decider.env["STATE_DIR"],
+                                           "journal-%s.db" % grant["id"].split("-")[0]))
+
     def end(self, worker):
         worker.stop()
         return worker
+
+
+class Ledger(Asking):
+    def check_acks(self):
+        """What a person has tried again is given after its event was acknowledged,
+        which was settled as a failure."""
+        if not self.retried:
+            super().check_acks()
+
+    # -- what was given
+
+    def test_what_was_given_and_why(self):
+        users = ["player%d" % n for n in range(12)]
+        self.world.players(users)
+        worker = self.worker().wait_ready()
+        self.events.add_logins(users)
+        self.wait_rest(worker, len(users))
+        for when in ("running", "stopped"):
+            found = self.listed(worker, "ledger")
+            self.assertEqual(set(users), set(found), when)
+            for number, user in enumerate(users, 1):
+                grant = found[user]
+                self.assertEqual(("given", 10, "gold", "promo1", 1, number, "", ""), tuple(grant[name] for name in (
+                    "state", "amount", "currency", "reward", "tries", "event", "reason", "who")), when)
+                self.assertLessEqual(grant["begun_ms"], grant["changed_ms"])
+                self.assertLessEqual(grant["event_ms"], grant["begun_ms"])
+                self.assertRegex(grant["trace"], "^[0-9a-f]{16}$")
+            self.assertEqual(["player7"], list(self.listed(worker, "ledger", "--user", "player7")))
+            self.assertEqual({}, self.listed(worker, "ledger", "--user", "nobody"))
+            self.assertEqual({}, self.parked(worker))
+            printed, _ = self.ask(worker, "ledger", "--user", "player7")
+            self.assertRegex(printed, r"^[0-2]-\d+ +given +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z  user=player7 "
+                             r"amount=10 currency=gold reward=promo1 tries=1 event=8 event_time=\S+Z "
+                             r"trace=%s begun=\S+Z\n$" % found["player7"]["trace"])
+            if worker.alive():
+                self.end(worker)
+
+    # -- what was refused
+
+    def refuse(self, *users):
+        for user in users:
+            self.currency.misbehave(standin.status(400, b'{"code":"InvalidContent"}'), user=user,
+                                    method="POST")
+
+    def refused(self, *users, **changes):
+        """A worker whose rewards for these were refused; each is listed."""
+        self.world.players(users)
+        self.refuse(*users)
+        worker = self.worker(**FINDING, **changes).wait_ready()
+        self.events.add_logins(users)
+        self.assertEqual((len(users), 0, len(users), 0), self.wait_rest(worker, len(users)))
+        found = self.parked(worker)
+        self.assertEqual(set(users), set(found))
+        for grant in found.values():
+            self.assertEqual(("refused", 1, ""), (grant["state"], grant["tries"], grant["who"]))
+            self.assertIn("400", grant["reason"])
+        return worker, found
+
+    def test_a_refused_reward_is_tried_again(self):
+        worker, found = self.refused("alice", "bob")
+        printed, _ = self.order(worker, "show", found["bob"])
+        for line in (r"id +\d-\d+", "state +refused", "user +bob", "amount +10", "currency +gold", "reason +.*400",
+                     "who +-", "event +2"):
+            self.assertRegex(printed, "(?m)^%s" % line)
+        # As long as the service refuses, it is parked again.
+        printed, _ = self.order(worker, "retry", found["alice"])
+        self.assertEqual("%s is tried again\n" % found["alice"]["id"], printed)
+        again = wait_until(lambda: next((grant for user, grant in self.parked(worker).items()
+                                         if user == "alice" and grant["tries"] == 2), None),
+                           SECONDS, "alice's is parked again")
+        self.assertEqual(("refused", "ann"), (again["state"], again["who"]))
+        self.currency.well()
+        self.order(worker, "retry", found["alice"])
+        grant = self.wait_state(worker, "alice", "given")
+        self.assertEqual((3, "ann", found["alice"]["id"]), (grant["tries"], grant["who"], grant["id"]))
+        self.assertEqual({"alice": 1}, self.rewarded())
+        self.assertEqual({"bob"}, set(self.parked(worker)))
+        _, said = self.order(worker, "retry", found["alice"], code=1)
+        self.assertIn("%s: it was given" % found["alice"]["id"], said)
+        self.end(worker)
+
+    def test_while_nobody_runs_it_is_tried_again_at_the_next_start(self):
+        worker, found = self.refused("alice", "bob")
+        self.end(worker)
+        self.currency.well()
+        self.assertEqual(found, self.parked(worker))
+        printed, _ = self.order(worker, "retry", found["alice"])
+        self.assertEqual("%s is tried again at the next start\n" % found["alice"]["id"], printed)
+        _, said = self.order(worker, "retry", found["alice"], code=1)
+        self.assertIn("it is being tried already", said)
+        self.assertEqual("intended", self.listed(worker, "ledger")["alice"]["state"])
+        worker = self.worker(**FINDING).wait_ready()
+        grant = self.wait_state(worker, "alice", "given")
+        self.assertEqual((2, "ann"), (grant["tries"], grant["who"]))
+        self.assertEqual({"alice": 1}, self.rewarded())
+        self.assertEqual({"bob"}, set(self.parked(worker)))
+        self.end(worker)
+
+    def test_all_of_them(self):
+        users = ["player%d" % n for n in range(100)]
+        worker, _ = self.refused(*users, WINDOW="20")
+        self.currency.well()
+        printed, _ = self.ask(worker, "dlq", "retry", "--all")
+        self.assertEqual(len(users), len(printed.splitlines()))
+        wait_until(lambda: len(self.rewarded()) == len(users), SECONDS, "all are rewarded")
+        wait_until(lambda: not self.parked(worker), SECONDS, "nothing is parked")
+        self.assert_each_once(users)
+        self.end(worker)
+
+    # -- what is given up
+
+    def test_who_dropped_it_and_when(self):
+        worker, found = self.refused("alice", "bob")
+        for user in ("alice", "bob"):
+            printed, _ = self.order(worker, "drop", found[user])
+            self.assertEqual("%s is dropped\n" % found[user]["id"], printed)
+            grant = self.listed(worker, "ledger")[user]
+            self.assertEqual(("dropped", "ann", 1), (grant["state"], grant["who"], grant["tries"]))
+            self.assertGreaterEqual(grant["changed_ms"], found[user]["changed_ms"])
+            self.assertIn("400", grant["reason"], "why it was refused is still to be seen")
+            for action in ("drop", "retry"):
+                _, said = self.order(worker, action, found[user], code=1)
+                self.assertIn("it was dropped", said)
+            if worker.alive():
+                self.end(worker)
+        self.assertEqual({}, self.parked(worker))
+        self.currency.well()
+        worker = self.worker(**FINDING).wait_ready()
+        self.events.add_logins(["alice"])
+        self.wait_rest(worker, 1)
+        self.assertEqual({}, self.rewarded())
+        self.end(worker)
+
+    # -- what is uncertain
+
+    def uncertain(self, user, apply):
+        """A worker that cannot know whether the reward was given."""
+        self.world.players([user])
+        self.currency.misbehave(standin.status(404), when=is_listing)
+        self.currency.misbehave(standin.reset(apply=apply), user=user, method="POST")
+        worker = self.worker(**FINDING).wait_ready()
+        self.events.add_logins([user])
+        self.assertEqual((1, 0, 1, 0), self.wait_rest(worker, 1, SECONDS))
+        grant = self.parked(worker)[user]
+        self.assertEqual("uncertain", grant["state"])
+        self.assertNotEqual("", grant["reason"])
+        self.currency.well()
+        return worker, grant
+
+    def test_what_was_given_after_all_is_found(self):
+        worker, grant = self.uncertain("alice", apply=True)
+        self.order(worker, "retry", grant)
+        self.wait_state(worker, "alice", "given")
+        self.assertEqual({"alice": 1}, self.rewarded())
+        self.assertEqual(1, len(self.posts_of("alice")), "it was not even asked for again")
+        self.end(worker)
+
+    def test_what_was_not_given_is_given(self):
+        worker, grant = self.uncertain("alice", apply=False)
+        self.end(worker)
+        self.order(worker, "retry", grant)
+        worker = self.worker(**FINDING).wait_ready()
+        self.wait_state(worker, "alice", "given")
+        self.assertEqual({"alice": 1}, self.rewarded())
+        self.end(worker)
 
 
 @harness.one_process("the file of a journal is written by hand")
