@@ -72,7 +72,7 @@ class Strangers(harness.Case):
         self.keys = self.fleet["decision"].env["CURVE_DIR"]
         self.rss_before = {member.name: member.rss_kb() for member in self.fleet}
         self.served = 0
-        self.forgotten = 0  # events that an ingest counted that was killed since
+        self.forgotten = 0  # events that an ingest counted that was killed since, with their outcome
         self.flow("before")
 
     # -- the flow
@@ -88,7 +88,8 @@ class Strangers(harness.Case):
 
     def tearDown(self):
         try:
-            there = (self.served - self.forgotten, self.served, 0, 0)
+            counted = self.served - self.forgotten
+            there = (counted, counted, 0, 0)
             wait_until(lambda: self.fleet.counters() == there, REST_SECONDS,
                        "the counters are %r" % (there,))
             self.assertEqual({1}, set(self.rewarded().values()))
