@@ -127,12 +127,14 @@ static void on_asked (struct address to, enum message_id id, uint64_t request, s
     player->tried++;
 }
 
-/*  An event is decided for the first time: the player's before it were. */
-static void on_decided (struct world_event *event, uint64_t position)
+/*  An event is decided, as the log says: the player's before it were. Whether ingest
+    hears of it, and how often, is another matter. */
+static void on_decided (uint64_t position)
 {
-    event->decided = true;
-    if (event->player == NOBODY)
+    struct world_event *event = &world.events[position];
+    if (event->decided || event->player == NOBODY)
         return;
+    event->decided = true;
     struct world_player *player = &world.players[event->player];
     if (position <= player->decided)
         fail_msg ("event %" PRIu64 " is decided behind %" PRIu64, position, player->decided);
@@ -144,8 +146,7 @@ static void on_settled (uint64_t position, enum outcome outcome)
     struct world_event *event = &world.events[position];
     assert_true (position >= 1 && position <= world.position);
     assert_true (event->handed || event->old);
-    if (!event->decided)
-        on_decided (event, position);
+    assert_true (event->decided || event->player == NOBODY);
     event->old = false;
     if (!event->handed)
         return; /* ingest has forgotten it, and will read it again */
@@ -169,8 +170,11 @@ static void on_effect (struct address to, const struct message *message)
         on_settled (message->settled.position, message->settled.outcome);
     else if (message->id == MESSAGE_CREDIT)
         world.credit = (unsigned) message->credit.capacity;
-    else if (message->id == MESSAGE_LOG)
-        assert_false (harness_mentions (message->log.text, "dropped: "));
+    if (message->id != MESSAGE_LOG)
+        return;
+    assert_false (harness_mentions (message->log.text, "dropped: "));
+    if (harness_mentions (message->log.text, "-> ended"))
+        on_decided (message->log.position);
 }
 
 /*  Everything is durable first, and then let out. */
