@@ -12,8 +12,7 @@
 
     A POST is sent once. curl repeats a request in silence when a connection
     that it used again closes without a reply. It asks the pre-request callback
-    before it sends, and there the second time is refused; and it cannot rewind
-    a body that comes from a callback.
+    whenever it is about to send, and there the second time is refused.
 */
 #include "actors/base/http_client.h"
 
@@ -71,7 +70,6 @@ struct http_slot {
     bool headers_whole;        /* the empty line at their end came */
     size_t headers_size;
     size_t reply_size;
-    size_t body_sent;
     char error[CURL_ERROR_SIZE];
 };
 
@@ -220,21 +218,6 @@ static int on_sending (void *context, char *remote, char *local, int remote_port
     return CURL_PREREQFUNC_OK;
 }
 
-/*  curl asks for more of the body. */
-static size_t on_read (char *bytes, size_t one, size_t size, void *context)
-{
-    (void) one;
-    struct http_slot *slot = context;
-    const struct http_call *request = slot->request;
-    size_t left = request->body_size - slot->body_sent;
-    if (size > left)
-        size = left;
-    if (size > 0)
-        memcpy (bytes, request->body + slot->body_sent, size);
-    slot->body_sent += size;
-    return size;
-}
-
 /*  A line of the header. curl takes a reply that ends within its header for a
     whole one. */
 static size_t on_header (char *bytes, size_t one, size_t size, void *context)
@@ -292,8 +275,6 @@ static void slot_options (struct http_slot *slot)
     curl_easy_setopt (easy, CURLOPT_CLOSESOCKETDATA, slot->client);
     curl_easy_setopt (easy, CURLOPT_PREREQFUNCTION, on_sending);
     curl_easy_setopt (easy, CURLOPT_PREREQDATA, slot);
-    curl_easy_setopt (easy, CURLOPT_READFUNCTION, on_read);
-    curl_easy_setopt (easy, CURLOPT_READDATA, slot);
     curl_easy_setopt (easy, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt (easy, CURLOPT_HEADERDATA, slot);
     curl_easy_setopt (easy, CURLOPT_WRITEFUNCTION, on_reply);
@@ -331,8 +312,10 @@ static bool slot_aim (struct http_slot *slot, uint64_t now)
     curl_easy_setopt (easy, CURLOPT_TIMEOUT_MS, left_ms);
     curl_easy_setopt (easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
     if (request->method == METHOD_POST) {
-        curl_easy_setopt (easy, CURLOPT_POST, 1L);
+        /*  In memory, so that head and body leave in one piece; on_sending is what
+            keeps them from leaving twice. */
         curl_easy_setopt (easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_size);
+        curl_easy_setopt (easy, CURLOPT_POSTFIELDS, request->body ? request->body : "");
         curl_easy_setopt (easy, CURLOPT_HTTPHEADER, slot->client->post_headers);
     } else {
         curl_easy_setopt (easy, CURLOPT_HTTPGET, 1L);
@@ -353,7 +336,7 @@ static void slot_release (struct http_slot *slot)
     slot->easy = NULL;
     slot->request = NULL;
     slot->attached = slot->sent = slot->sent_due = slot->too_large = slot->headers_whole = false;
-    slot->headers_size = slot->reply_size = slot->body_sent = 0;
+    slot->headers_size = slot->reply_size = 0;
     slot->error[0] = '\0';
     if (slot->reader)
         json_reader_reset (slot->reader);
@@ -409,7 +392,6 @@ static const struct {
     { CURLE_UNSUPPORTED_PROTOCOL, "this is not HTTP/1" },
     { CURLE_WEIRD_SERVER_REPLY, "the reply is not HTTP" },
     { CURLE_GOT_NOTHING, "the connection was closed without a reply" },
-    { CURLE_SEND_FAIL_REWIND, "the connection was closed without a reply" },
     { CURLE_ABORTED_BY_CALLBACK, "the connection was not usable any more" },
     { CURLE_PARTIAL_FILE, "the reply ended early" },
     { CURLE_SEND_ERROR, "the connection broke while the request was sent" },
@@ -426,6 +408,8 @@ static bool reason_special (struct http_slot *slot, CURLcode code)
     size_t size = sizeof request->reason;
     if (request->answer.outcome == HTTP_TOO_LARGE)
         reason_set (request, "the reply is too large");
+    else if (code == CURLE_ABORTED_BY_CALLBACK && slot->sent)
+        reason_set (request, "the connection was closed without a reply");
     else if (code == CURLE_OPERATION_TIMEDOUT)
         snprintf (out, size, slot->sent ? "no whole reply within %u ms" : "no connection within %u ms",
                   (unsigned) request->answer.elapsed_ms);
