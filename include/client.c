@@ -7,6 +7,7 @@
 
 #include "include/backoff.h"
 #include "include/effects.h"
+#include "include/mistake.h"
 #include "include/verdict.h"
 #include "proto/codec.h"
 
@@ -206,10 +207,20 @@ static void open_peers (const struct call *call)
     client->peers_count = 0;
 }
 
+/*  What the question's answer says. A good status with a body that is no JSON comes
+    of something that stands before the service, like a proxy's page: it proves no
+    more than an error does, and nobody may be blamed because of it. */
+static enum verdict verdict_of_question (const struct http_answer *answer)
+{
+    enum verdict verdict = verdict_of (answer);
+    bool sense = answer->body_state == BODY_JSON || answer->body_state == BODY_NONE;
+    return verdict == VERDICT_GOOD && !sense ? VERDICT_FAILED : verdict;
+}
+
 static void on_question_answer (const struct call *call, const struct http_answer *answer)
 {
     struct client *client = call->client;
-    enum verdict verdict = verdict_of (answer);
+    enum verdict verdict = verdict_of_question (answer);
     client->question_id = 0;
     if (verdict != VERDICT_GOOD && verdict != VERDICT_REFUSED) {
         if (verdict == VERDICT_SLOW_DOWN && client->state == SERVICE_UP)
@@ -324,7 +335,8 @@ static void strike (const struct call *call, uint32_t job, const struct http_ans
     if (pending->strikes < STRIKES_MAX)
         pending->strikes++;
     uint64_t since_ms = call->client->served_ms + 1 - pending->failed_ms;
-    bool spent = pending->strikes == STRIKES_MAX && since_ms >= call->client->rules->patience_ms;
+    bool spent = pending->strikes == STRIKES_MAX && since_ms >= call->client->rules->patience_ms &&
+                 !MISTAKE (RETRY_REFUSED);
     if (spent && !call->client->rules->unknown)
         give_up (call, job, answer);
     else

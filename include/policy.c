@@ -5,6 +5,7 @@
 #include <assert.h>
 
 #include "include/backoff.h"
+#include "include/mistake.h"
 
 /*  ---- the breaker -------------------------------------------------------- */
 
@@ -45,7 +46,7 @@ void breaker_ask (struct breaker *breaker)
 
 void breaker_tick (struct breaker *breaker, uint64_t now_ms)
 {
-    if (breaker->state == BREAKER_OPEN && now_ms >= breaker->until_ms)
+    if (breaker->state == BREAKER_OPEN && now_ms >= breaker->until_ms && !MISTAKE (BREAKER_STAYS_OPEN))
         breaker->state = BREAKER_HALF_OPEN;
 }
 

@@ -2,6 +2,7 @@
 
 #include "include/verdict.h"
 
+#include "include/mistake.h"
 #include "proto/raw.h"
 
 /*  A reason of the shell is shown up to here, a code of a service up to there. */
@@ -32,7 +33,8 @@ enum verdict verdict_of (const struct http_answer *answer)
             return passing[i].verdict;
     if (answer->status >= 200 && answer->status < 300)
         return VERDICT_GOOD;
-    return answer->status >= 400 && answer->status < 500 ? VERDICT_REFUSED : VERDICT_FAILED;
+    bool refused = answer->status >= 400 && answer->status < 500 && !MISTAKE (RETRY_REFUSED);
+    return refused ? VERDICT_REFUSED : VERDICT_FAILED;
 }
 
 bool verdict_overloaded (const struct http_answer *answer)

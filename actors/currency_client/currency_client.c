@@ -8,6 +8,7 @@
 #include "actors/currency_client/listing.h"
 #include "include/client.h"
 #include "include/effects.h"
+#include "include/mistake.h"
 #include "include/verdict.h"
 #include "proto/codec.h"
 
@@ -100,6 +101,8 @@ static void find (struct currency_client *self, uint32_t slot, struct moment now
 {
     struct pending *pending = requests_at (&self->client.requests, slot);
     uint64_t until_ms = now.steady_ms + grace_ms;
+    if (MISTAKE (GIVE_WITHOUT_FIND))
+        return;
     pending->kind = KIND_READ;
     pending->hold_ms = until_ms > pending->hold_ms ? until_ms : pending->hold_ms;
     giving_of (self, slot)->listing = (struct listing){ 0 };

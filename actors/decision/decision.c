@@ -345,7 +345,11 @@ static void finish (struct decision *self, int32_t at, enum outcome outcome, con
 {
     struct item *item = queue_first (&self->queue, at);
     if (item->has_event) {
-        settle (effects, item->ingest, item->position, item->trace, outcome);
+        /*  Its ingest came back without its memory and may have handed it on again: that
+            one is under way, and is answered when it is here. Answered now it would
+            make room that is not there. */
+        if (!item->old)
+            settle (effects, item->ingest, item->position, item->trace, outcome);
         event_age (self, item, false);
     }
     if (item->retry)

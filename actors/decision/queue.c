@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "include/mistake.h"
 #include "proto/text.h"
 
 static size_t round_up (size_t size)
@@ -174,11 +175,15 @@ struct item *queue_append (struct queue *queue, int32_t player_at, const struct 
         position_link (queue, item);
     else
         player->alone++;
-    if (player->last == NONE)
+    int32_t behind = MISTAKE (ORDER_BROKEN) ? player->first : player->last;
+    if (behind == NONE) {
         player->first = at;
-    else
-        queue->items[player->last].next = at;
-    player->last = at;
+    } else {
+        item->next = queue->items[behind].next;
+        queue->items[behind].next = at;
+    }
+    if (behind == player->last)
+        player->last = at;
     queue->count++;
     return item;
 }

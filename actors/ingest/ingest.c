@@ -10,6 +10,7 @@
 #include "actors/ingest/page.h"
 #include "include/backoff.h"
 #include "include/effects.h"
+#include "include/mistake.h"
 #include "proto/raw.h"
 #include "proto/text.h"
 
@@ -269,7 +270,7 @@ static void plan_main (struct ingest *self, struct moment now, const struct effe
     if (quiet && !room (self))
         return;
     poll->has_after = self->flight.has_ack;
-    poll->after = self->flight.ack;
+    poll->after = MISTAKE (SAVED_TOO_EARLY) ? self->flight.seen : self->flight.ack;
     poll->ack_only = !quiet;
     poll->limit = quiet ? page_limit (self, poll) : 1;
     self->last_ack_ms = now.steady_ms;
@@ -320,6 +321,12 @@ static void plan_gap (struct ingest *self, struct moment now, const struct effec
     self->looks_at_waiting = waiting && !(gap && self->looks_at_waiting);
     poll->after = below[self->looks_at_waiting];
     poll->has_after = has_below[self->looks_at_waiting];
+    if (self->looks_at_waiting && !poll->has_after) {
+        /*  It was read from the position that the service has for us, and that may have
+            moved since: a poll of a life before this one was still under way. */
+        poll->after = waiting->position - 1;
+        poll->has_after = true;
+    }
     poll->limit = self->page_limit;
     poll_start (self, POLL_GAP, now, effects);
 }
@@ -449,7 +456,9 @@ struct harvest {
     uint32_t passed;   /* of them, those that stand before an event taken in */
     uint32_t stale;    /* ids that go backwards and are settled or known */
     uint32_t lines;    /* log lines about what is odd in it */
-    uint64_t last;     /* the highest id of the page */
+    uint64_t last;     /* the highest id that was taken or known */
+    uint64_t reach;    /* the page shows what there is up to here: the highest id that was taken
+                          or known, the first one ahead that there was no room for, or all */
     bool cut;          /* there was no room for what lay ahead */
     bool full;         /* there was no room for one that is late */
 };
@@ -500,6 +509,8 @@ static void offer (struct ingest *self, struct flight_entry *entry, const struct
     shard->under_way++;
     harvest->handed++;
     hand_on (self, event, entry->shard, effects);
+    if (MISTAKE (ACK_BEFORE_SETTLE))
+        flight_settle (&self->flight, event->position);
 }
 
 /*  Whether an event lies ahead of all that was read. */
@@ -565,7 +576,10 @@ static void take_element (struct ingest *self, const struct poll *poll, const st
         offer (self, known, event, harvest, effects);
     } else if (added == FLIGHT_FULL) {
         /*  What is known goes on: only that makes room. */
-        harvest->cut |= is_ahead (self, event->position);
+        if (is_ahead (self, event->position)) {
+            harvest->cut = true;
+            harvest->reach = event->position;
+        }
         harvest->full |= !is_ahead (self, event->position);
         return;
     } else if (backwards) {
@@ -575,6 +589,8 @@ static void take_element (struct ingest *self, const struct poll *poll, const st
     }
     if (event->position > harvest->last)
         harvest->last = event->position;
+    if (event->position > harvest->reach)
+        harvest->reach = event->position;
 }
 
 /*  Whether a poll is there to bring what lies ahead. */
@@ -593,6 +609,10 @@ static struct harvest take_page (struct ingest *self, const struct poll *poll, s
         return harvest;
     if (reads_on (self, poll))
         self->page_full = array.count >= poll->limit;
+    /*  The service has nothing behind the position that it has for us: whatever is
+        missing below cannot come any more. */
+    if (!poll->has_after && array.count == 0)
+        harvest.reach = POSITION_MAX;
     struct event event;
     for (uint32_t i = 0; i < array.count && page_next (&cursor, &event); i++)
         take_element (self, poll, &event, now, &harvest, effects);
@@ -687,9 +707,10 @@ static void on_bad_answer (struct ingest *self, struct poll *poll, const struct 
 static void close_gaps (struct ingest *self, const struct poll *poll, uint64_t last)
 {
     uint32_t grace_ms = self->settings->gap_grace_ms;
+    /*  A look at what waits says nothing of the id right below it. */
+    uint64_t above = poll->has_after ? poll->after + self->looks_at_waiting : 0;
     if (poll->started_ms >= grace_ms)
-        flight_close_gaps (&self->flight, poll->has_after ? poll->after : 0, last,
-                           poll->started_ms - grace_ms);
+        flight_close_gaps (&self->flight, above, last, poll->started_ms - grace_ms);
     uint64_t below;
     bool has_below = true;
     const struct flight_entry *gap = flight_first_gap (&self->flight, &below, &has_below);
@@ -732,7 +753,7 @@ static void on_page (struct ingest *self, enum poll_kind kind, const struct http
     else
         pace (poll, harvest.fresh > 0, now);
     if (kind == POLL_GAP && !harvest.full)
-        close_gaps (self, poll, harvest.last);
+        close_gaps (self, poll, harvest.reach);
 }
 
 static void on_http_answer (struct ingest *self, struct moment now, const struct message *message,
@@ -822,7 +843,7 @@ static void on_settled (struct ingest *self, const struct message *message, cons
     if (!entry->waiting)
         self->shards[entry->shard].under_way--;
     flight_settle (&self->flight, message->settled.position);
-    put_count (effects, counters[message->settled.outcome], 1);
+    put_count (effects, counters[message->settled.outcome], MISTAKE (COUNTED_TWICE) ? 2 : 1);
 }
 
 /*  A decision beyond the process came or went. One that comes back without its

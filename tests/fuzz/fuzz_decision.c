@@ -35,6 +35,7 @@ static uint64_t waiting;  /* taken and not settled */
 static uint64_t recalled; /* open grants that the journal brought */
 static uint64_t grants;   /* that are intended and have not ended */
 static uint64_t newest;   /* number of a grant */
+static bool opened;       /* by the ingest that hands events on */
 static bool drained;
 
 static uint8_t next (void)
@@ -183,6 +184,15 @@ static void peer (uint8_t what)
     static const enum role roles[] = { ROLE_USERMETA_CLIENT, ROLE_CURRENCY_CLIENT, ROLE_INGEST, ROLE_STATS };
     struct message message = { .id = MESSAGE_PEER, .from = { roles[what % 4], what / 4 % WORKERS } };
     message.peer.state = (enum peer_state) (what / 8 % 3);
+    if (message.peer.state == PEER_RESTARTED && message.from.role == ROLE_INGEST && message.from.peer == 0 &&
+        opened) {
+        /*  It has forgotten its events: they are finished in silence, and take room until
+            then. */
+        memset (settled, true, sizeof settled);
+        memset (settled + position + 1, false, sizeof settled - (position + 1));
+        recalled += waiting;
+        waiting = 0;
+    }
     for (size_t i = 0; i < asked_count && message.peer.state == PEER_RESTARTED;) {
         if (asked[i].worker.role != message.from.role || asked[i].worker.peer != message.from.peer) {
             i++;
@@ -280,6 +290,7 @@ static void step (void)
         break;
     default:
         message.id = what / 8 % 2 ? MESSAGE_OPEN : MESSAGE_OPENED;
+        opened |= message.id == MESSAGE_OPEN && message.from.role == ROLE_INGEST && message.from.peer == 0;
         if (what == 255)
             message.id = MESSAGE_DRAIN;
         harness_deliver (&h, &message);
@@ -298,7 +309,7 @@ int LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t size)
     asked_count = 0;
     memset (settled, 0, sizeof settled);
     position = waiting = recalled = grants = newest = 0;
-    drained = false;
+    opened = drained = false;
     harness_init (&h, &decision_spec, &settings);
     h.recall = recall;
     harness_start (&h);

@@ -24,12 +24,12 @@ enum {
     ACTORS_MAX = 12,
     HOPS_MAX = 12,
     SHARDS_MAX = 3,
-    USERS_MAX = 24,
+    USERS_MAX = 40,
     POSTINGS_MAX = 160,
     MISHAPS_MAX = 96,
     USER_TEXT_MAX = 24,
-    GRANTS_MAX = 512,
-    REASON_MAX = 256
+    GRANTS_MAX = 256,
+    PENDING_MAX = 96
 };
 
 /*  What may befall: bits of --faults. */
@@ -195,7 +195,7 @@ struct disk {
     struct grant_record grants[GRANTS_MAX]; /* durable */
     uint32_t count;
     uint64_t newest;
-    struct grant_record pending[256]; /* of the transaction */
+    struct grant_record pending[PENDING_MAX]; /* of the transaction */
     uint32_t pending_count;
     enum disk_trouble trouble;
 };
@@ -210,7 +210,7 @@ struct posting {
     uint64_t visible_ms; /* world time */
     bool visible;
     bool settled; /* a decision said so */
-    bool resumed; /* a journal brought its grant back, so it may be settled before its turn */
+    bool loose;   /* a process that had it is gone, so its turn is not known any more */
 };
 
 enum user_kind {
@@ -236,6 +236,7 @@ struct user {
     struct reward_entry rewards[4];
     uint32_t reward_count;
     uint32_t logins;              /* visible events that make it due */
+    bool intended;                /* a journal said so at some time */
     bool parked;                  /* a journal says refused or uncertain */
     uint32_t queue[POSTINGS_MAX]; /* its events that a decision has and has not settled, as they came */
     uint32_t queue_count;
@@ -399,7 +400,8 @@ void violate (struct sim *sim, const char *format, ...) __attribute__ ((format (
 void check_handed (struct actor *actor, const struct message *message);
 void check_put (struct actor *actor, struct address to, const struct message *message);
 void check_acked (struct sim *sim, uint64_t after);
-void check_rewarded (struct sim *sim, struct user *user);
+void check_marked (struct sim *sim, const struct user *user);
+void check_rewarded (struct sim *sim, const struct user *user);
 void check_grant (struct sim *sim, const struct grant_record *before, const struct grant_record *after);
 void check_forgot (struct sim *sim, const struct process *process);
 void check_rest (struct sim *sim);
@@ -417,5 +419,6 @@ int campaign_mistakes (uint64_t seeds);
 
 /*  sim_crash.c: every place where a process may die */
 int crash_points (unsigned stride);
+bool crash_trace (const char *numbers); /* false: they name no story */
 
 #endif

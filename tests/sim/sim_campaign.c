@@ -14,7 +14,7 @@
 
 #include "include/mistake.h"
 
-enum { WORKERS_MAX = 16, FAILURES_SHOWN_MAX = 5, TAIL_LINES = 80, SECONDS_A_SEED_MAX = 60 };
+enum { WORKERS_MAX = 16, FAILURES_SHOWN_MAX = 400, TAIL_LINES = 80, SECONDS_A_SEED_MAX = 60 };
 
 enum mistake mistake;
 
@@ -145,7 +145,7 @@ static void campaign_run (struct campaign *campaign)
         note_failure (campaign, report, status);
         if (campaign->first_only)
             campaign->last = campaign->failed_seed; /* a lower one may be at work elsewhere */
-        if (report->seed + campaign->workers > campaign->last || campaign->failures > 50)
+        if (report->seed + campaign->workers > campaign->last || campaign->failures > 1000)
             continue;
         start_worker (campaign, worker, report->seed + campaign->workers);
         left++;

@@ -10,7 +10,7 @@
 #include "proto/raw.h"
 #include "proto/text.h"
 
-enum { REST_MS = 3000, LOOK_MS = 250, PATIENCE_MS = 1800000 };
+enum { REST_MS = 3000, LOOK_MS = 250, PATIENCE_MS = 900000 };
 
 void violate (struct sim *sim, const char *format, ...)
 {
@@ -64,24 +64,37 @@ static void on_settled (struct actor *actor, const struct settled *settled)
         at++;
     if (at == user->queue_count)
         return;
-    if (at > 0 && !posting->resumed)
-        violate (actor->sim, "order: event %" PRIu64 " of %s is settled before %" PRIu32 ", which came first",
-                 settled->position, user->id, user->queue[0]);
+    for (uint32_t i = 0; i < at && !posting->loose; i++)
+        if (!actor->sim->events[user->queue[i]].loose)
+            violate (actor->sim,
+                     "order: event %" PRIu64 " of %s is settled before %" PRIu32 ", which came first",
+                     settled->position, user->id, user->queue[i]);
     user->queue_count--;
     memmove (user->queue + at, user->queue + at + 1, (user->queue_count - at) * sizeof *user->queue);
 }
 
-/*  A decision that dies forgets what it had. */
+/*  A decision that dies forgets what it had. What it had of an ingest that dies it
+    settles in silence unless that is asked for again. */
+static void forget_queue (struct sim *sim, struct user *user, enum role role)
+{
+    for (uint32_t i = 0; i < user->queue_count && role == ROLE_INGEST; i++)
+        sim->events[user->queue[i]].loose = true;
+    if (role == ROLE_DECISION)
+        user->queue_count = 0;
+}
+
 void check_forgot (struct sim *sim, const struct process *process)
 {
     for (uint32_t i = 0; i < sim->actor_count; i++) {
         const struct actor *actor = &sim->actors[i];
         if (actor->process != process)
             continue;
-        sim->drops_counts |= actor->self.role == ROLE_INGEST || actor->self.role == ROLE_STATS;
-        for (uint32_t j = 0; j < sim->user_count && actor->self.role == ROLE_DECISION; j++)
-            if (text_hash (text_of (sim->users[j].id), 0) % sim->settings.decisions == actor->self.peer)
-                sim->users[j].queue_count = 0;
+        enum role role = actor->self.role;
+        sim->drops_counts |= role == ROLE_INGEST || role == ROLE_STATS;
+        for (uint32_t j = 0; j < sim->user_count; j++)
+            if (role == ROLE_INGEST ||
+                text_hash (text_of (sim->users[j].id), 0) % sim->settings.decisions == actor->self.peer)
+                forget_queue (sim, &sim->users[j], role);
     }
 }
 
@@ -95,8 +108,8 @@ static bool mentions (struct text text, const char *words)
 /*  What a core says when it has no room, although everybody keeps within credit. */
 static void on_log (struct actor *actor, const struct log *log)
 {
-    bool bug = log->level >= LOG_ERROR && (mentions (log->text, "at once: refused") ||
-                                           mentions (log->text, "beyond") || mentions (log->text, "no room"));
+    bool bug = log->level >= LOG_ERROR &&
+               (mentions (log->text, "at once: refused") || mentions (log->text, "dropped: more"));
     if (bug || log->level == LOG_FATAL)
         violate (actor->sim, "%s has no room: %.*s", actor->name, (int) log->text.size, log->text.data);
 }
@@ -158,10 +171,13 @@ void check_handed (struct actor *actor, const struct message *message)
 {
     if (message->id == MESSAGE_EVENT)
         on_event (actor, &message->event);
+    bool again = message->id == MESSAGE_PEER && message->peer.state == PEER_RESTARTED;
+    for (uint32_t i = 0; again && message->from.role == ROLE_INGEST && i < actor->sim->user_count; i++)
+        forget_queue (actor->sim, &actor->sim->users[i], ROLE_INGEST);
     if (message->id == MESSAGE_RECORD && message->record.state == GRANT_INTENDED) {
         struct posting *posting = posting_at (actor->sim, message->record.position);
         if (posting)
-            posting->resumed = true;
+            posting->loose = true;
     }
 }
 
@@ -183,7 +199,7 @@ void check_acked (struct sim *sim, uint64_t after)
             violate (sim,
                      "position %" PRIu64 " is acknowledged, and event %" PRIu64 " below it is yet to come",
                      after, id);
-        else if (!event->settled)
+        else if (!event->settled && event->kind == EVENT_LOGIN)
             violate (sim, "position %" PRIu64 " is acknowledged, and event %" PRIu64 " is not settled", after,
                      id);
         else if (event->kind == EVENT_LOGIN && user->kind == USER_DUE && !seen_to)
@@ -194,8 +210,17 @@ void check_acked (struct sim *sim, uint64_t after)
         sim->checked = after;
 }
 
-void check_rewarded (struct sim *sim, struct user *user)
+/*  Nothing of a grant leaves the process before it is on disk. */
+void check_marked (struct sim *sim, const struct user *user)
 {
+    if (!user->intended)
+        violate (sim, "the marker of %s is written, and no journal knows why", user->id);
+}
+
+void check_rewarded (struct sim *sim, const struct user *user)
+{
+    if (!user->intended)
+        violate (sim, "%s is rewarded, and no journal knows why", user->id);
     if (user->reward_count > 1)
         violate (sim, "twice: %s is rewarded again", user->id);
     else if (user->kind != USER_DUE)
@@ -225,6 +250,7 @@ void check_grant (struct sim *sim, const struct grant_record *before, const stru
                  (unsigned) from, (unsigned) after->state);
     bool parked = after->state == GRANT_REFUSED || after->state == GRANT_UNCERTAIN;
     user->parked |= parked;
+    user->intended = true;
     if (parked && !sim->may_park && user->kind != USER_POISON && user->kind != USER_UNFIT)
         violate (sim, "grant %" PRIu64 " of %s is parked without need", after->grant, after->user);
     if (after->state == GRANT_GIVEN && user->reward_count == 0)

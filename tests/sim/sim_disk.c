@@ -24,7 +24,7 @@ void disk_append (struct sim *sim, uint32_t shard, const struct message *message
     const struct remember *remember = &message->remember;
     if (!remember->grant)
         return;
-    if (disk->pending_count == sizeof disk->pending / sizeof *disk->pending) {
+    if (disk->pending_count == PENDING_MAX) {
         violate (sim, "a turn remembers more than %u records", disk->pending_count);
         return;
     }

@@ -1,6 +1,7 @@
 /*  sim_main.c - the command line of the simulator. */
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@ static const char usage[] =
     "usage: sim [--seeds A-B | --minutes M | --trace SEED] [--faults LIST]\n"
     "       sim --mistakes [SEEDS]\n"
     "       sim --crash-points [STRIDE]\n"
+    "       sim --crash NUMBERS\n"
     "\n"
     "Runs the cores of all actors under virtual time, with a network, services,\n"
     "disks, clocks and processes that fail as the seed says, and checks what is\n"
@@ -24,6 +26,7 @@ static const char usage[] =
     "  --crash-points STRIDE\n"
     "                    kills a process at every point of a story, and at every\n"
     "                    STRIDEth point of the recovery (default 1: all pairs)\n"
+    "  --crash NUMBERS   tells the story of one pair, as a violation names it\n"
     "\n"
     "Exit code: 0 nothing found, 1 a promise was broken, 64 usage.\n";
 
@@ -77,6 +80,8 @@ int main (int argc, char **argv)
     uint64_t first = 1, last = 1000, seed = 0, minutes = 0;
     unsigned faults = FAULTS_ALL;
     bool trace = false;
+    /*  Large blocks are mapped every time, so that only what is touched is cleared. */
+    mallopt (M_MMAP_THRESHOLD, 128 * 1024);
     for (int i = 1; i < argc; i += 2) {
         const char *name = argv[i], *rest = "", *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp (name, "--help") == 0) {
@@ -102,6 +107,8 @@ int main (int argc, char **argv)
         } else if (strcmp (name, "--faults") == 0) {
             if (!read_faults (value, &faults))
                 return refuse (value, "a list of network, services, disk, clock, kill, lose; or none");
+        } else if (strcmp (name, "--crash") == 0) {
+            return crash_trace (value) ? 0 : refuse (value, "five numbers, as a violation names them");
         } else {
             return refuse (name, "an option");
         }

@@ -85,7 +85,7 @@ static void set_settings (struct sim *sim)
         .http_timeout_ms = (uint32_t) between (sim, 800, 5000),
         .window = calm ? 16 : (uint32_t) between (sim, 3, 24),
         .find_grace_ms = calm ? 200 : (uint32_t) between (sim, 200, 2000),
-        .find_patience_ms = (uint32_t) between (sim, 2000, 20000),
+        .find_patience_ms = (uint32_t) between (sim, 20000, 60000),
         .statsd_prefix = "",
         .statsd = true,
     };
@@ -164,6 +164,8 @@ static void tell_story (struct sim *sim)
     bool poison = chance (sim, 100);
     sim->no_listing = (sim->options.faults & FAULTS_SERVICES) && chance (sim, 100);
     sim->may_park = sim->no_listing;
+    if (sim->no_listing) /* every grant in doubt is parked after this */
+        sim->settings.find_patience_ms /= 20;
     sim->listing_ascends = chance (sim, 300);
     sim->knows_before = chance (sim, 700);
     sim->listing_page = sim->knows_before && chance (sim, 400) ? 4 + (uint32_t) draw (sim, 2) : 0;
@@ -190,11 +192,20 @@ static uint64_t draw_ms (struct sim *sim, uint64_t from_ms, uint64_t length_ms_m
     return end_ms < sim->heal_ms ? end_ms : sim->heal_ms;
 }
 
+/*  Some time, mostly when there is something to do. */
+static uint64_t draw_moment (struct sim *sim)
+{
+    uint64_t at_ms = draw (sim, sim->heal_ms);
+    if (chance (sim, 600))
+        at_ms = sim->events[1 + draw (sim, sim->event_count)].visible_ms + draw (sim, 300);
+    return at_ms < sim->heal_ms ? at_ms : sim->heal_ms - 1;
+}
+
 static void plan_kills (struct sim *sim)
 {
     uint32_t count = (uint32_t) draw (sim, 9);
     for (uint32_t i = 0; i < count; i++) {
-        struct mishap *mishap = add_mishap (sim, MISHAP_KILL, draw (sim, sim->heal_ms), 0);
+        struct mishap *mishap = add_mishap (sim, MISHAP_KILL, draw_moment (sim), 0);
         if (!mishap)
             return;
         mishap->a = (uint32_t) draw (sim, sim->process_count);
@@ -229,7 +240,7 @@ static void plan_network (struct sim *sim)
     sim->shuffle = chance (sim, 500) ? (uint32_t) draw (sim, 200) : 0;
     uint32_t count = (uint32_t) draw (sim, 8);
     for (uint32_t i = 0; i < count; i++) {
-        uint64_t at_ms = draw (sim, sim->heal_ms);
+        uint64_t at_ms = draw_moment (sim);
         struct mishap *mishap = add_mishap (sim, MISHAP_PARTITION, at_ms, draw_ms (sim, at_ms, 30000));
         if (!mishap)
             return;
@@ -243,7 +254,7 @@ static void plan_disks (struct sim *sim)
 {
     uint32_t count = (uint32_t) draw (sim, 5);
     for (uint32_t i = 0; i < count; i++) {
-        uint64_t at_ms = draw (sim, sim->heal_ms);
+        uint64_t at_ms = draw_moment (sim);
         struct mishap *mishap = add_mishap (sim, MISHAP_DISK, at_ms, draw_ms (sim, at_ms, 20000));
         if (!mishap)
             return;

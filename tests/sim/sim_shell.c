@@ -375,6 +375,7 @@ void actor_start (struct actor *actor)
     actor->mail_end = &actor->mail;
     actor->http_end = &actor->http;
     actor->turn_ms = UINT64_MAX;
+    actor->in_flight = 0;
     actor->fresh = true;
     actor->uncommitted = actor->blocked = actor->drained = false;
 }

@@ -65,6 +65,7 @@ static void serve_write (struct sim *sim, struct call *call, const char *id, con
     if (user && strcmp (key, "$reward$promo") == 0) {
         snprintf (user->marker, sizeof user->marker, "%.*s", (int) value.size, value.data);
         user->marked = true;
+        check_marked (sim, user);
         trace_line (sim, NULL, "usermeta: the marker of %s is written", id);
     }
     uint8_t memory[4];

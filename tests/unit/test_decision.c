@@ -856,7 +856,7 @@ static void test_an_ingest_that_came_back_gets_the_credit_that_is_left (void **s
     from (ROLE_INGEST, 0, MESSAGE_OPEN);
     expect_credit (0, 0);
     meta (expect_read ("user11")->read_meta.request, NULL, NULL);
-    expect_settled (11, OUTCOME_IGNORED);
+    nothing_settled (); /* it may be on its way here once more: then it is answered */
     expect_credit (1, 0);
     login (9, "user9"); /* settled before, but not acknowledged: it comes first */
     nothing_settled ();
@@ -873,13 +873,16 @@ static void test_an_ingest_that_came_back_gets_the_credit_that_is_left (void **s
         char user[16];
         snprintf (user, sizeof user, "user%" PRIu64, position);
         meta (expect_read (user)->read_meta.request, NULL, NULL);
-        expect_settled (position, OUTCOME_IGNORED);
+        nothing_settled ();
         expect_credit (position - 11, 0);
     }
     meta (expect_read ("user9")->read_meta.request, NULL, NULL);
-    expect_settled (9, OUTCOME_IGNORED);
+    nothing_settled ();
     expect_credit (8, 0);
     no_credit ();
+    login (11, "user11");
+    meta (expect_read ("user11")->read_meta.request, NULL, NULL);
+    expect_settled (11, OUTCOME_IGNORED);
 }
 
 static void test_who_came_back_while_it_drains_gets_no_credit (void **state)

@@ -47,7 +47,6 @@ struct asked {
 struct world_event {
     unsigned player;
     bool handed;  /* decision owes an answer */
-    bool old;     /* it owes one to an ingest that has forgotten it */
     bool decided; /* once at least */
     bool settled; /* and ingest knows it */
 };
@@ -145,11 +144,8 @@ static void on_settled (uint64_t position, enum outcome outcome)
 {
     struct world_event *event = &world.events[position];
     assert_true (position >= 1 && position <= world.position);
-    assert_true (event->handed || event->old);
+    assert_true (event->handed); /* whoever has forgotten it is not told */
     assert_true (event->decided || event->player == NOBODY);
-    event->old = false;
-    if (!event->handed)
-        return; /* ingest has forgotten it, and will read it again */
     event->handed = false;
     world.handed--;
     if (event->settled)
@@ -230,7 +226,6 @@ static void ingest_restarts (void)
     for (uint64_t position = from_here; position <= world.position; position++)
         if (world.events[position].handed) {
             world.events[position].handed = false;
-            world.events[position].old = true;
             world.handed--;
         }
     world.credit = 0;
@@ -373,7 +368,7 @@ static void core_restarts (void)
     if (!keeps)
         excuse_what_is_lost ();
     for (uint64_t position = world.first_unsettled; position <= world.position; position++)
-        world.events[position].handed = world.events[position].old = false;
+        world.events[position].handed = false;
     world.handed = 0;
     world.credit = 0;
     world.restarts++;

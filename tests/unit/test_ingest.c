@@ -881,6 +881,30 @@ static void test_a_late_event_without_room_keeps_its_gap_open_behind_the_grace (
     end (NULL);
 }
 
+/*  The window is full of settled events above the very first gap, of which nobody
+    knows whether it is one. A poll of a life before this one was still under way and
+    has moved the stored position on, so what the look brings lies ahead of all. */
+static void test_a_look_that_brings_only_what_lies_ahead_closes_the_gap_below_a_full_window (void **state)
+{
+    (void) state;
+    begin_window (2);
+    answer_range (own (NO_AFTER, 2), 40, 41);
+    settle_range (40, 41);
+    harness_run (&h, 30);
+    for (unsigned look = 0; look < 2; look++) { /* within the grace a look closes nothing */
+        answer_range (own (NO_AFTER, 100), 42, 50);
+        assert_int_equal (find_poll (true, 41, 2), 0);
+        harness_run (&h, 250);
+    }
+    answer_range (own (NO_AFTER, 100), 42, 50);
+    answer_range (own (41, 2), 42, 43);
+    handed (40);
+    handed (41);
+    handed (42);
+    handed (43);
+    end (NULL);
+}
+
 /*  ---- pages that are odd ------------------------------------------------- */
 
 static void test_what_two_polls_bring_is_handed_on_once (void **state)
@@ -1729,7 +1753,7 @@ static void test_what_is_read_again_may_lie_below_anything_known (void **state)
         peer (shard, PEER_RESTARTED);
     for (uint16_t shard = 0; shard < SHARDS; shard++)
         give_shard_credit ((uint16_t) ((shard_of[1] + shard) % SHARDS), 100);
-    answer_range (own (NO_AFTER, 100), 1, 60);
+    answer_range (ahead (0, 100), 1, 60);
     assert_int_equal (harness_count (&h, MESSAGE_EVENT), 60);
     handed (1);
     end (NULL);
@@ -1796,6 +1820,35 @@ static void test_a_look_at_what_waits_closes_no_gap_below (void **state)
     answer_range (request, 10, 10);
     handed (10);
     assert_int_equal (told_gauge (GAUGE_POSITION_SETTLED), 0); /* still 1, and told before */
+    end (NULL);
+}
+
+/*  The first page came from the position that the service has for us, and a poll of a
+    life before this one moved that on: without `after` they never come again. */
+static void test_what_waits_below_all_that_is_known_is_asked_for_by_its_id (void **state)
+{
+    (void) state;
+    uint64_t position;
+    learn_shards ();
+    begin_shards (NULL);
+    for (uint16_t shard = 0; shard < SHARDS; shard++)
+        give_shard_credit (shard, 1000);
+    answer_range (own (NO_AFTER, 100), 40, 40);
+    harness_clear (&h);
+    peer (shard_of[40], PEER_RESTARTED);
+    give_shard_credit (shard_of[40], 1000);
+    uint64_t request = 0;
+    for (unsigned i = 0; i < 900 && !request; i++) {
+        harness_run (&h, 1);
+        uint64_t look = find_poll (true, NO_AFTER, 100);
+        if (look)
+            answer_json (look, "[]");
+        request = find_poll (false, 39, 100);
+    }
+    assert_true (request > 0);
+    answer_range (request, 40, 40);
+    assert_int_equal (next_handed (&position), shard_of[40]);
+    assert_int_equal (position, 40);
     end (NULL);
 }
 
@@ -2390,6 +2443,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown (test_an_element_without_an_id_does_not_hold_a_gap_for_ever, begin, end),
     cmocka_unit_test (test_a_late_event_waits_for_room_and_is_not_lost),
     cmocka_unit_test (test_a_late_event_without_room_keeps_its_gap_open_behind_the_grace),
+    cmocka_unit_test (test_a_look_that_brings_only_what_lies_ahead_closes_the_gap_below_a_full_window),
     cmocka_unit_test_setup_teardown (test_what_two_polls_bring_is_handed_on_once, begin, end),
     cmocka_unit_test_setup_teardown (test_ids_that_go_backwards_are_taken_once_and_named, begin, end),
     cmocka_unit_test_setup_teardown (test_elements_without_an_id_fail_and_the_rest_goes_on, begin, end),
@@ -2437,6 +2491,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test (test_what_is_read_again_may_lie_below_anything_known),
     cmocka_unit_test (test_what_waits_is_read_again_also_while_a_gap_is_open),
     cmocka_unit_test (test_a_look_at_what_waits_closes_no_gap_below),
+    cmocka_unit_test (test_what_waits_below_all_that_is_known_is_asked_for_by_its_id),
     cmocka_unit_test (test_the_end_does_not_wait_for_events_nobody_holds),
     cmocka_unit_test (test_peers_that_are_no_shard_change_nothing),
     cmocka_unit_test (test_late_events_find_room_in_a_ring_full_of_settled_ones),

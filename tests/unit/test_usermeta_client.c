@@ -754,6 +754,34 @@ static void an_outage_of_an_hour_blames_nobody (void **state)
     }
 }
 
+/*  A proxy answers for the service, with a good status and a page for people. */
+static void a_page_in_place_of_the_service_blames_nobody (void **state)
+{
+    (void) state;
+    struct settings settings = harness_settings ();
+    struct harness h;
+    harness_open (&h, &usermeta_client_spec, &settings);
+    read_user (&h, 7, "alice");
+    harness_turn (&h);
+    uint64_t end = h.now.steady_ms + 3600000;
+    while (h.now.steady_ms < end) {
+        const struct message *request = harness_take (&h, MESSAGE_HTTP_REQUEST);
+        struct http_answer page = { .status = 200, .body_state = BODY_NOT_JSON };
+        if (!request) {
+            assert_true (harness_fire (&h));
+            continue;
+        }
+        page.request = request->http_request.request;
+        harness_deliver (&h, &(struct message){ .id = MESSAGE_HTTP_ANSWER, .http_answer = page });
+    }
+    assert_int_equal (harness_count (&h, MESSAGE_META), 0);
+    assert_int_equal (last_health (&h)->state, SERVICE_DOWN);
+    struct stand_in service = { 0 };
+    serve (&h, &service, 10000);
+    assert_int_equal (metas (&h, RESULT_OK), 1);
+    harness_free (&h);
+}
+
 static void nobody_is_asked_about_again_before_the_service_is (void **state)
 {
     (void) state;
@@ -1199,6 +1227,7 @@ int main (void)
         cmocka_unit_test (an_id_that_breaks_the_service_does_not_stop_the_others),
         cmocka_unit_test (a_lone_culprit_is_refused_when_the_service_is_well),
         cmocka_unit_test (an_outage_of_an_hour_blames_nobody),
+        cmocka_unit_test (a_page_in_place_of_the_service_blames_nobody),
         cmocka_unit_test (nobody_is_asked_about_again_before_the_service_is),
         cmocka_unit_test (what_did_not_reach_the_service_goes_whole_again),
         cmocka_unit_test (a_read_denied_asks_about_the_secret),
