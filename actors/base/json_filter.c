@@ -15,7 +15,10 @@ enum {
     STRING_TEXT_MAX = 6 * (DATA_SIZE_MAX + 4) + RUN_MAX,
 
     /*  Text of at least so many bytes is worth a look as a whole. */
-    PLAIN_SIZE_MIN = 64
+    PLAIN_SIZE_MIN = 64,
+
+    /*  With a quote in each of these nothing between two of them is too long a word. */
+    PLAIN_WINDOW = JSON_WORD_SIZE_MAX / 2
 };
 
 /*  Hands the block on. */
@@ -154,7 +157,9 @@ static size_t filter_outside (struct json_filter *filter, const char *bytes, siz
         filter->begun |= !space;
         filter->word_size = space || mark ? 0 : filter->word_size + 1;
         if (filter->word_size > JSON_WORD_SIZE_MAX) {
-            pass (filter, bytes, run > filter->word_size ? run - filter->word_size : 0);
+            /*  As much of the word as would be through by now had it come byte by
+                byte: what is made of a text is the same however it comes. */
+            pass (filter, bytes, run - 1);
             flush (filter);
             filter->stopped = true;
             return size;
@@ -206,6 +211,15 @@ static size_t last_word (const char *bytes, size_t size)
     return word;
 }
 
+/*  False when there may be a word between quotes that is too long. */
+static bool words_short (const char *bytes, size_t size)
+{
+    for (; size >= PLAIN_WINDOW; bytes += PLAIN_WINDOW, size -= PLAIN_WINDOW)
+        if (!memchr (bytes, '"', PLAIN_WINDOW))
+            return false;
+    return true;
+}
+
 /*  Most text has no escape for kilobytes, and then there is nothing to decide: how
     it ends follows from whether its quotes are even. Returns the bytes taken, 0
     where byte by byte is the way. */
@@ -226,6 +240,8 @@ static size_t filter_plain (struct json_filter *filter, const char *bytes, size_
     size_t behind = size - 1 - (size_t) ((const char *) memrchr (bytes, '"', size) - bytes);
     if (within ? filter->string_size + before > STRING_TEXT_MAX
                : filter->word_size + before > JSON_WORD_SIZE_MAX)
+        return 0;
+    if (!words_short (bytes, size))
         return 0;
     within ^= quotes_odd (bytes, size);
     size_t word = within ? 0 : last_word (bytes + size - behind, behind);
