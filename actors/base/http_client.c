@@ -29,6 +29,7 @@
 
 #include <curl/curl.h>
 
+#include "actors/base/crash_point.h"
 #include "actors/base/http_call.h"
 #include "actors/base/http_sockets.h"
 #include "actors/base/json.h"
@@ -215,6 +216,7 @@ static int on_sending (void *context, char *remote, char *local, int remote_port
     if (!client->tls && !http_sockets_quiet (&client->sockets, local_port))
         return CURL_PREREQFUNC_ABORT;
     slot->sent = slot->sent_due = true;
+    CRASH_POINT (service_name (client->service), "before-http-send");
     return CURL_PREREQFUNC_OK;
 }
 
@@ -360,8 +362,10 @@ static void launch (struct http_client *client)
         struct http_call *request = http_calls_pop (&client->queued);
         slot->request = request;
         request->slot = slot;
+        CRASH_POINT (service_name (client->service), "before-http-start");
         slot->attached = slot_ready (slot) && slot_aim (slot, now) &&
                          curl_multi_add_handle (client->multi, slot->easy) == CURLM_OK;
+        CRASH_POINT (service_name (client->service), "after-http-start");
         if (slot->attached)
             continue;
         slot_release (slot);

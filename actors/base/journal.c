@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "actors/base/crash_point.h"
 #include "actors/base/journal_file.h"
 #include "actors/base/journal_read.h"
 #include "actors/base/lock_file.h"
@@ -358,13 +359,19 @@ static bool write_record (struct store_query *query, const struct pending *pendi
 static bool write_all (struct journal *self)
 {
     const uint8_t *place = self->pending;
+    CRASH_POINT ("journal", "before-begin");
     bool good = run (self->begin);
+    CRASH_POINT ("journal", "after-begin");
     for (uint64_t i = 0; good && i < self->records; i++) {
         struct pending pending;
         place = read_pending (place, &pending);
         good = write_record (self->write, &pending);
+        CRASH_POINT ("journal", "after-insert");
     }
-    return good && run (self->commit);
+    CRASH_POINT ("journal", "before-commit");
+    good = good && run (self->commit);
+    CRASH_POINT ("journal", "after-commit");
+    return good;
 }
 
 static uint64_t steady_us (void)

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "actors/base/crash_point.h"
 #include "actors/base/datagram.h"
 #include "actors/base/log.h"
 #include "actors/base/outbox.h"
@@ -135,8 +136,11 @@ static void put_datagram (struct shell *self, const struct message *message)
 static void put_record (struct shell *self, const struct message *message)
 {
     const struct journal_port *port = &self->options.journal;
-    if (port->journal)
-        port->append (port->journal, message);
+    if (!port->journal)
+        return;
+    CRASH_POINT (self->name, "before-append");
+    port->append (port->journal, message);
+    CRASH_POINT (self->name, "after-append");
 }
 
 static void put_recall (struct shell *self, const struct message *message)
@@ -242,7 +246,9 @@ static void shell_put (void *sink, struct address to, const struct message *mess
 static void hand_over (struct shell *self, const struct message *message)
 {
     self->busy = true;
+    CRASH_POINT (self->name, "before-hand-over");
     self->options.spec->handle (self->state, self->now, message, &self->effects);
+    CRASH_POINT (self->name, "after-hand-over");
 }
 
 static void hand_over_plain (struct shell *self, enum message_id id)
@@ -493,7 +499,9 @@ static bool send_frame (void *context, struct address to, const void *bytes, siz
     struct shell *self = context;
     /*  First shown, then sent: who looks sees the question before its answer. */
     tap_sent (self->mirror, to, bytes, size);
+    CRASH_POINT (self->name, "before-send");
     enum bus_result result = bus_send (self->bus, to, bytes, size);
+    CRASH_POINT (self->name, "after-send");
     if (result == BUS_FULL)
         return false;
     self->frames_out++;
@@ -533,8 +541,10 @@ static void send_counts (struct shell *self)
         packer_init (&packer, memory, sizeof memory);
         if (encode_message (&packer, &count) != ENCODE_OK)
             continue;
+        CRASH_POINT (self->name, "before-send-counts");
         if (bus_send (self->bus, stats, packer.data, packer.size) != BUS_OK)
             return;
+        CRASH_POINT (self->name, "after-send-counts");
         self->frames_out++;
         tap_sent (self->mirror, stats, packer.data, packer.size);
         self->counts[counter] = 0;
@@ -545,7 +555,9 @@ static void send_counts (struct shell *self)
 static bool commit (struct shell *self)
 {
     const struct journal_port *port = &self->options.journal;
+    CRASH_POINT (self->name, "before-commit");
     bool good = !port->journal || port->commit (port->journal);
+    CRASH_POINT (self->name, "after-commit");
     say_journal (self, good);
     self->uncommitted = !good;
     self->retry_journal_ms = good ? 0 : self->now.steady_ms + JOURNAL_RETRY_MS;
@@ -603,11 +615,13 @@ static void tend_journal (struct shell *self)
 
 static void let_out (struct shell *self)
 {
+    CRASH_POINT (self->name, "before-let-out");
     tell_done (self);
     self->blocked = !outbox_flush (self->outbox, send_frame, self);
     send_counts (self);
     if (self->http && !self->blocked)
         http_client_start (self->http);
+    CRASH_POINT (self->name, "after-let-out");
     report_messages (self);
 }
 

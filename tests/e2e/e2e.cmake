@@ -28,7 +28,8 @@ guerdon_later (guerdon_later 0.3.0 2 3)
 function (guerdon_e2e_test name file shape)
     add_test (NAME ${name} COMMAND ${PYTHON3} -B ${file} ${ARGN})
     set_tests_properties (${name} PROPERTIES LABELS e2e TIMEOUT 300
-                          ENVIRONMENT "GUERDON=$<TARGET_FILE:guerdon>;SHAPE=${shape}")
+                          ENVIRONMENT 
+                          "GUERDON=$<TARGET_FILE:guerdon>;GUERDON_CRASH=$<TARGET_FILE:guerdon_crash>;SHAPE=${shape}")
 endfunction ()
 
 file (GLOB E2E_TESTS CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/test_*.py)

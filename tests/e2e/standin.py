@@ -698,6 +698,8 @@ class Currency(Service):
         self.stale = 0.0             # seconds until a transaction is on the list
         self.transactions = []
         self.rewards = {}  # user -> [when applied]
+        self.by_user = {}  # user -> transactions: those up to `sorted`
+        self.sorted = 0
 
     def users_of(self, request):
         if request.method == "POST":
@@ -759,13 +761,20 @@ class Currency(Service):
         self.rewards.setdefault(wanted["to"], []).append(time.monotonic())
         return 200, b'{"ok":true}'
 
+    def transactions_of(self, user):
+        """Oldest first. A test may have added some by itself."""
+        for made in self.transactions[self.sorted:]:
+            self.by_user.setdefault(made["username"], []).append(made)
+        self.sorted = len(self.transactions)
+        return self.by_user.get(user, [])
+
     def listing(self, user, params):
         reasons = params.get("reasons", "").split(",") if params.get("reasons") else None
         currencies = params.get("currencies", "").split(",") if params.get("currencies") else None
         before = POSITION_MAX if self.before_ignored else int(params.get("before", POSITION_MAX))
         newest = (time.time() - self.stale) * 1000
-        found = [made for made in reversed(self.transactions)
-                 if made["username"] == user and made["timestamp"] < before
+        found = [made for made in reversed(self.transactions_of(user))
+                 if made["timestamp"] < before
                  and (not self.stale or made["timestamp"] <= newest)
                  and (not reasons or made["reason"] in reasons)
                  and (not currencies or made["currency"] in currencies)]
