@@ -12,5 +12,9 @@ configure_file (${CMAKE_CURRENT_LIST_DIR}/bench.py ${CMAKE_BINARY_DIR}/bin/guerd
 
 if (NOT GUERDON_SANITIZE)
     add_test (NAME bench/smoke COMMAND ${CMAKE_BINARY_DIR}/bin/guerdon bench --small --runs 1)
+    add_test (NAME bench/instructions
+              COMMAND ${CMAKE_CURRENT_LIST_DIR}/instructions.py ${CMAKE_BINARY_DIR}/bin
+                      ${CMAKE_CURRENT_LIST_DIR}/baseline.json)
+    set_tests_properties (bench/instructions PROPERTIES LABELS bench TIMEOUT 300)
     set_tests_properties (bench/smoke PROPERTIES LABELS bench TIMEOUT 300 RUN_SERIAL ON)
 endif ()

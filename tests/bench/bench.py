@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -44,21 +45,36 @@ def tool(name):
 
 @contextlib.contextmanager
 def stub(kind, events, rate=None):
-    """The services; yields the port and a function that ends it and reads its report."""
+    """The services; yields the port, and an object that tells what they saw."""
     process = subprocess.Popen([tool("bench_stub"), kind, str(events), *([str(rate)] if rate else [])],
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    report = {}
-
-    def end():
-        if not report:
-            process.stdin.close()
-            report.update(json.loads(process.stdout.readline()))
-        return report
     try:
-        yield int(process.stdout.readline().split()[1]), end
+        yield int(process.stdout.readline().split()[1]), Seen(process)
     finally:
         process.kill()
         process.wait()
+
+
+class Seen:
+    """What the stub of the services saw."""
+
+    def __init__(self, process):
+        self.process, self.lines = process, []
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def all_acknowledged(self):
+        """Nobody is asked: the process that is measured is left alone."""
+        return "DONE\n" in self.lines
+
+    def read(self):
+        for line in self.process.stdout:
+            self.lines.append(line)
+
+    def report(self):
+        self.process.stdin.close()
+        self.reader.join()
+        return json.loads(self.lines[-1])
 
 
 def free_port():
@@ -91,15 +107,6 @@ def page(port, path):
         return ""
 
 
-def metric(port, *names):
-    total = 0
-    for line in page(port, "/metrics").splitlines():
-        name, _, value = line.rpartition(" ")
-        if name in names:
-            total += float(value)
-    return int(total)
-
-
 def wait_for(condition, processes):
     until = time.monotonic() + DEADLINE_S
     while not condition():
@@ -128,11 +135,6 @@ class Fleet:
             arguments = [GUERDON, "run"] + (["--role", role] if role else [])
             self.processes.append(subprocess.Popen(arguments, env=env, stdout=subprocess.DEVNULL))
             self.envs.append(env)
-
-    def settled(self):
-        """The counts of success, failure and ignored, from the process that counts."""
-        return metric(self.envs[-1]["PORT"], "guerdon_success_total", "guerdon_failure_total",
-                      "guerdon_ignored_total")
 
     def ready(self):
         return all('"ready":true' in page(env["PORT"], "/ready") for env in self.envs)
@@ -173,10 +175,10 @@ def fleet(port, **options):
 
 def run_guerdon(kind, events, rate=None, **options):
     """All events through guerdon; what the stub and the system say of it."""
-    with stub(kind, events, rate) as (port, report), fleet(port, **options) as worker:
-        wait_for(lambda: worker.settled() >= events, worker.processes)
+    with stub(kind, events, rate) as (port, seen), fleet(port, **options) as worker:
+        wait_for(seen.all_acknowledged, worker.processes)
         figures = dict(worker.end())
-        said = report()
+        said = seen.report()
     due = {"ignored": 0, "rewarded": events, "mixed": events // 100}[kind]
     if said["rewards"] != due or said["doubles"]:
         raise Broken(f"{said['rewards']} rewards and {said['doubles']} doubles, expected {due} and 0")
@@ -239,8 +241,8 @@ def of_tenth(name):
 def fill_journal(directory, records):
     """A journal with so many finished records, made by guerdon and filled here."""
     import sqlite3
-    with stub("ignored", 1) as (port, _), fleet(port, directory=directory) as worker:
-        wait_for(lambda: worker.settled() >= 1, worker.processes)
+    with stub("ignored", 1) as (port, seen), fleet(port, directory=directory) as worker:
+        wait_for(seen.all_acknowledged, worker.processes)
     path = os.path.join(directory, "all", "journal-0.db")
     database = sqlite3.connect(path)
     now = int(time.time() * 1000)
@@ -274,8 +276,8 @@ def with_ledger(small):
 
 def memory(small):
     """Resident memory: idle, with 10,000 in flight, and one role idle. In kB."""
-    with stub("ignored", 1) as (port, _), fleet(port) as worker:
-        wait_for(lambda: worker.settled() >= 1, worker.processes)
+    with stub("ignored", 1) as (port, seen), fleet(port) as worker:
+        wait_for(seen.all_acknowledged, worker.processes)
         time.sleep(1)
         idle = worker.memory_kb("VmRSS")
     with stub("ignored", 1) as (port, _), fleet(port, split=True) as worker:

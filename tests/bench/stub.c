@@ -8,8 +8,8 @@
     RATE they become visible one after another, so many a second, from the first
     poll on; a poll that finds none is held open for them.
 
-    Prints "PORT n" and serves until its standard input ends, then one line of
-    JSON: what it was asked, the seconds from the first poll to the last thing that
+    Prints "PORT n", "DONE" when every event is acknowledged, and serves until its
+    standard input ends; then one line of JSON: what it was asked, the seconds from the first poll to the last thing that
     matters (a reward, or the last event acknowledged), the seconds that the first
     and the last tenth of the events took, and how long after an event was visible
     its reward was posted. It answers from arithmetic, keeps one bit a player, and so costs
@@ -57,8 +57,8 @@ static uint64_t polls, reads, marks, rewards, doubles, finds, others;
 static uint8_t *given; /* a byte a player */
 static uint32_t *latencies;
 static size_t latency_count;
-static uint64_t last_after; /* the highest position that was acknowledged */
-static int waiting;         /* the epoll */
+static bool done;   /* all are acknowledged */
+static int waiting; /* the epoll */
 
 static uint64_t now_us (void)
 {
@@ -172,6 +172,22 @@ static uint64_t number_after (const char *text, const char *name)
     return at ? strtoull (at + strlen (name), NULL, 10) : 0;
 }
 
+/*  Everything up to an event is settled. */
+static void acknowledge (uint64_t after, uint64_t now)
+{
+    if (!tenth_us && after >= events / 10)
+        tenth_us = now;
+    if (!ninths_us && after >= events - events / 10)
+        ninths_us = now;
+    if (after < events || done)
+        return;
+    done = true;
+    if (kind != KIND_REWARDED)
+        ended_us = now; /* for rewards it is when the last one came */
+    printf ("DONE\n");
+    fflush (stdout);
+}
+
 static void on_poll (struct connection *connection)
 {
     uint64_t after = number_after (connection->in, "after=");
@@ -180,14 +196,8 @@ static void on_poll (struct connection *connection)
     polls++;
     if (!started_us)
         started_us = now;
-    if (!tenth_us && after >= events / 10)
-        tenth_us = now;
-    if (!ninths_us && after >= events - events / 10)
-        ninths_us = now;
-    if (after >= events && last_after < events)
-        ended_us = now;
-    if (after > last_after)
-        last_after = after;
+    if (!strstr (connection->in, ".ahead&"))
+        acknowledge (after, now);
     uint64_t last = visible (now);
     if (last > after) {
         answer_page (connection->socket, after, limit ? limit : 100, last);
