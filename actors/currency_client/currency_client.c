@@ -38,6 +38,7 @@ struct currency_client {
     struct text currency;   /* of the question; the settings own it */
     uint32_t grace_ms;
     uint32_t patience_ms;
+    uint64_t quiet_ms; /* from here on whatever a decision of an earlier life brought about shows */
 };
 
 static size_t aligned (size_t size)
@@ -315,6 +316,22 @@ static uint32_t gather (void *room)
 
 /*  ---- what the decision asks for ----------------------------------------- */
 
+/*  A decision that came back cannot know until when we went on with what the one
+    before it had asked for. Those attempts have ended by now, or are under way and
+    seen to when they end. */
+static void on_peer (struct currency_client *self, struct moment now, const struct peer *peer)
+{
+    if (peer->state == PEER_RESTARTED)
+        self->quiet_ms = now.steady_ms + self->grace_ms;
+}
+
+/*  How long to wait before the first look, at least as long as was asked for. */
+static uint64_t quiet_in_ms (const struct currency_client *self, struct moment now, uint64_t check_ms)
+{
+    uint64_t left_ms = self->quiet_ms > now.steady_ms ? self->quiet_ms - now.steady_ms : 0;
+    return left_ms > check_ms ? left_ms : check_ms;
+}
+
 static void on_give (struct currency_client *self, struct moment now, const struct message *message,
                      const struct effects *effects)
 {
@@ -344,7 +361,7 @@ static void on_give (struct currency_client *self, struct moment now, const stru
     pending->kind = KIND_WRITE;
     *giving_of (self, slot) = (struct giving){ 0 };
     if (give->check)
-        find (self, slot, now, give->check);
+        find (self, slot, now, quiet_in_ms (self, now, give->check));
     client_retry (&self->client, slot);
 }
 
@@ -352,6 +369,8 @@ static void handle (void *state, struct moment now, const struct message *messag
                     const struct effects *effects)
 {
     struct currency_client *self = state;
+    if (message->id == MESSAGE_PEER)
+        on_peer (self, now, &message->peer);
     if (message->id == MESSAGE_GIVE)
         on_give (self, now, message, effects);
     else

@@ -117,6 +117,8 @@ struct mail {
     struct mail *next;
     struct address from;
     bool remote;
+    uint32_t actor;   /* who that is */
+    uint64_t life;    /* of its process */
     size_t head_size; /* of a frame of a session */
     size_t size;      /* of the payload, behind the head; 0: none */
     uint8_t bytes[];
@@ -158,7 +160,8 @@ struct actor {
     struct call *calls; /* held back or under way */
     struct hop hops[HOPS_MAX];
     unsigned hop_count;
-    uint64_t turn_ms; /* when the next turn is; UINT64_MAX: none */
+    uint64_t heard[ACTORS_MAX]; /* the newest life of each that was heard */
+    uint64_t turn_ms;           /* when the next turn is; UINT64_MAX: none */
     uint64_t retry_commit_ms;
     bool fresh; /* START is still to come */
     bool busy, uncommitted, blocked, drained;

@@ -109,6 +109,8 @@ static void note_failure (struct campaign *campaign, struct report *report, int 
 {
     if (WIFSIGNALED (status))
         snprintf (report->failure, sizeof report->failure, "ended by %s", strsignal (WTERMSIG (status)));
+    else if (WEXITSTATUS (status))
+        snprintf (report->failure, sizeof report->failure, "ended with %d", WEXITSTATUS (status));
     if (!campaign->failures || report->seed < campaign->failed_seed)
         campaign->failed_seed = report->seed;
     campaign->failures++;
@@ -140,7 +142,7 @@ static void campaign_run (struct campaign *campaign)
             continue;
         struct report *report = &campaign->reports[worker];
         left--;
-        if (!report->failed && !WIFSIGNALED (status))
+        if (!report->failed && WIFEXITED (status) && WEXITSTATUS (status) == 0)
             continue;
         note_failure (campaign, report, status);
         if (campaign->first_only)

@@ -63,6 +63,7 @@ void net_open (struct actor *actor)
 {
     struct sim *sim = actor->sim;
     actor->hop_count = 0;
+    memset (actor->heard, 0, sizeof actor->heard);
     for (uint32_t i = 0; i < sim->actor_count; i++)
         if (calls (actor, &sim->actors[i]) && !is_within (sim, &sim->actors[i]))
             hop_add (actor, &sim->actors[i], true);
@@ -80,8 +81,12 @@ static struct mail *mail_new (const struct actor *from, const void *head, size_t
 {
     struct mail *mail = malloc (sizeof *mail + head_size + size);
     assert (mail);
-    *mail =
-        (struct mail){ .from = from->self, .remote = head_size > 0, .head_size = head_size, .size = size };
+    *mail = (struct mail){ .from = from->self,
+                           .remote = head_size > 0,
+                           .actor = from->number,
+                           .life = from->process->life,
+                           .head_size = head_size,
+                           .size = size };
     if (head_size)
         memcpy (mail->bytes, head, head_size);
     if (size)
@@ -89,12 +94,15 @@ static struct mail *mail_new (const struct actor *from, const void *head, size_t
     return mail;
 }
 
+/*  A hop is one connection at a time: what a process sent before it died may come
+    late, but not behind what its successor sent. */
 void net_arrive (struct actor *actor, struct mail *mail)
 {
-    if (!actor->state) {
+    if (!actor->state || mail->life < actor->heard[mail->actor]) {
         free (mail);
         return;
     }
+    actor->heard[mail->actor] = mail->life;
     mail->next = NULL;
     *actor->mail_end = mail;
     actor->mail_end = &mail->next;

@@ -856,6 +856,26 @@ static void restart (struct harness *h)
                             .id = MESSAGE_PEER, .from = DECISION (0), .peer = { .state = PEER_RESTARTED } });
 }
 
+/*  The reward was given for a decision that is gone already, just before that came
+    out. The one that follows it has been there for long, so it does not ask us to
+    wait, and the list does not show the reward yet. */
+static void what_was_done_for_a_decision_that_is_gone_may_take_its_time_to_show (void **state)
+{
+    (void) state;
+    struct harness h;
+    begin (&h);
+    give (&h, 1, "alice");
+    harness_turn (&h);
+    answer_status (&h, next_request (&h, REWARDS), 200);
+    assert_int_equal (only_given (&h)->request, 1);
+    restart (&h);
+    give_check (&h, 1, "alice", 1);
+    harness_turn (&h);
+    answer_reward (&h, next_after (&h, LIST ("alice"), GRACE_MS), "promo1");
+    assert_int_equal (only_given (&h)->found, 1);
+    harness_free (&h);
+}
+
 static void what_a_decision_forgot_ends_before_anything_else_of_its_player (void **state)
 {
     (void) state;
@@ -1050,6 +1070,7 @@ int main (void)
         cmocka_unit_test (lists_that_fail_alone_make_uncertain),
         cmocka_unit_test (a_poisonous_reward_is_looked_for_before_it_is_given_up),
         cmocka_unit_test (a_player_has_one_request_in_the_air),
+        cmocka_unit_test (what_was_done_for_a_decision_that_is_gone_may_take_its_time_to_show),
         cmocka_unit_test (what_a_decision_forgot_ends_before_anything_else_of_its_player),
         cmocka_unit_test (finds_that_a_decision_forgot_are_cancelled),
         cmocka_unit_test (what_exceeds_the_capacity_is_refused),
