@@ -252,8 +252,9 @@ static void ask_mark (const struct decision *self, int32_t at, struct moment now
 
 /*  What a GIVE says of attempts before it: how long to wait before the reward is
     looked for, 0 for no look. What a service was asked to give shows up within the
-    grace. Attempts of a life before this one ended at the start at the latest,
-    and those of this one when the last grant ended that may have been the player's. */
+    grace. Attempts of a life before this one ended at the start at the latest, but for
+    those that a client made until it learned of us, and that one knows when that was;
+    those of this one ended when the last grant did that may have been the player's. */
 static uint64_t check_ms (const struct decision *self, int32_t at, const struct item *item, struct moment now)
 {
     if (item->check == CHECK_NONE)

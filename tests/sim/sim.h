@@ -240,7 +240,9 @@ struct user {
     uint32_t reward_count;
     uint32_t logins;              /* visible events that make it due */
     bool intended;                /* a journal said so at some time */
-    bool parked;                  /* a journal says refused or uncertain */
+    bool parked;                  /* a journal says refused or uncertain, or said so */
+    bool given_up;                /* by a person, or what was parked is lost with its disk */
+    uint32_t tries;               /* that a person asked for */
     uint32_t queue[POSTINGS_MAX]; /* its events that a decision has and has not settled, as they came */
     uint32_t queue_count;
 };
@@ -253,7 +255,8 @@ enum mishap_kind {
     MISHAP_SERVICE,
     MISHAP_DISK,
     MISHAP_CLOCK,
-    MISHAP_HEAL /* the end of one of those */
+    MISHAP_PERSON, /* looks at what is parked */
+    MISHAP_HEAL    /* the end of one of those */
 };
 
 struct mishap {
@@ -329,6 +332,8 @@ struct sim {
 
     uint64_t totals[COUNTER_IGNORED + 1]; /* as StatsD was told */
     uint64_t happened;                    /* alarms that went off */
+    uint64_t asked, answered;             /* by a person, and to one */
+    uint64_t person_ms;                   /* when a person looks next, after the story */
     bool drops_counts;                    /* somebody who counts was killed */
     bool may_park;
     bool done;
@@ -357,7 +362,8 @@ void actor_start (struct actor *actor);
 void actor_stop (struct actor *actor);
 void actor_turn (struct actor *actor);
 void actor_wake (struct actor *actor, uint64_t at_ms);
-bool point (struct actor *actor); /* false: the process was killed here */
+void actor_post (struct actor *actor, const struct message *message); /* its texts outlive the world */
+bool point (struct actor *actor);                                     /* false: the process was killed here */
 
 /*  sim_net.c */
 void net_open (struct actor *actor);
@@ -376,6 +382,7 @@ bool disk_commit (struct sim *sim, uint32_t shard);
 void disk_recall (struct actor *actor, const struct message *recall,
                   void (*hand) (struct actor *actor, const struct message *message));
 void disk_die (struct sim *sim, uint32_t shard, bool lost);
+void disk_person (struct sim *sim, uint32_t shard); /* has what is parked tried again, or gives it up */
 
 /*  sim_http.c */
 void http_put (struct actor *actor, const struct message *request);

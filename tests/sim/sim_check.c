@@ -10,7 +10,10 @@
 #include "proto/raw.h"
 #include "proto/text.h"
 
-enum { REST_MS = 3000, LOOK_MS = 250, PATIENCE_MS = 900000 };
+enum { REST_MS = 3000, LOOK_MS = 250, PATIENCE_MS = 900000, PERSON_MS = 1500 };
+
+/*  What persons want tried again has room of its own in a decision. */
+enum { RETRIES_MAX = 16 };
 
 void violate (struct sim *sim, const char *format, ...)
 {
@@ -119,9 +122,10 @@ static void on_measure (struct actor *actor, const struct measure *measure)
     if (measure->gauge != GAUGE_IN_FLIGHT)
         return;
     actor->in_flight = measure->value;
-    if (actor->self.role == ROLE_DECISION && measure->value > actor->settings.window)
-        violate (actor->sim, "%s holds %" PRIu64 " events, more than its window of %" PRIu32, actor->name,
-                 measure->value, actor->settings.window);
+    if (actor->self.role == ROLE_DECISION && measure->value > actor->settings.window + RETRIES_MAX)
+        violate (actor->sim,
+                 "%s holds %" PRIu64 " events, more than its window of %" PRIu32 " and %d retries",
+                 actor->name, measure->value, actor->settings.window, RETRIES_MAX);
 }
 
 /*  Lines of StatsD: "name:number|c". */
@@ -157,6 +161,9 @@ void check_put (struct actor *actor, struct address to, const struct message *me
         break;
     case MESSAGE_DATAGRAM:
         on_datagram (actor->sim, message->datagram.payload);
+        break;
+    case MESSAGE_DONE:
+        actor->sim->answered++;
         break;
     case MESSAGE_HEALTH:
         if (message->health.state == SERVICE_REJECTS)
@@ -251,6 +258,7 @@ void check_grant (struct sim *sim, const struct grant_record *before, const stru
     bool parked = after->state == GRANT_REFUSED || after->state == GRANT_UNCERTAIN;
     user->parked |= parked;
     user->intended = true;
+    user->given_up |= after->state == GRANT_DROPPED;
     if (parked && !sim->may_park && user->kind != USER_POISON && user->kind != USER_UNFIT)
         violate (sim, "grant %" PRIu64 " of %s is parked without need", after->grant, after->user);
     if (after->state == GRANT_GIVEN && user->reward_count == 0)
@@ -263,7 +271,7 @@ static const char *unsettled_user (const struct sim *sim)
 {
     for (uint32_t i = 0; i < sim->user_count; i++) {
         const struct user *user = &sim->users[i];
-        if (user->kind == USER_DUE && user->logins && !user->reward_count && !user->parked)
+        if (user->kind == USER_DUE && user->logins && !user->reward_count && !user->given_up)
             return user->id;
     }
     return NULL;
@@ -284,12 +292,18 @@ static const char *busy_actor (const struct sim *sim)
     return NULL;
 }
 
-static const struct grant_record *open_grant (const struct sim *sim)
+/*  A grant that has not come to the end that it must have: it is open, or waits for a
+    person without need. */
+static const struct grant_record *open_grant (struct sim *sim)
 {
     for (uint32_t shard = 0; shard < SHARDS_MAX; shard++)
-        for (uint32_t i = 0; i < sim->disks[shard].count; i++)
-            if (sim->disks[shard].grants[i].state == GRANT_INTENDED)
-                return &sim->disks[shard].grants[i];
+        for (uint32_t i = 0; i < sim->disks[shard].count; i++) {
+            const struct grant_record *grant = &sim->disks[shard].grants[i];
+            bool refused =
+                grant->state == GRANT_REFUSED && user_named (sim, grant->user)->kind == USER_POISON;
+            if (grant->state != GRANT_GIVEN && grant->state != GRANT_DROPPED && !refused)
+                return grant;
+        }
     return NULL;
 }
 
@@ -311,7 +325,7 @@ static bool counts_fit (const struct sim *sim)
 }
 
 /*  Why all is not at rest; empty when it is. */
-static void find_unrest (const struct sim *sim, char *why, size_t size)
+static void find_unrest (struct sim *sim, char *why, size_t size)
 {
     const char *user = unsettled_user (sim);
     const char *busy = busy_actor (sim);
@@ -323,7 +337,11 @@ static void find_unrest (const struct sim *sim, char *why, size_t size)
         snprintf (why, size, "event %" PRIu64 " is acknowledged, and there is %" PRIu64, sim->acked,
                   highest_visible (sim));
     else if (open)
-        snprintf (why, size, "grant %" PRIu64 " of %s is open", open->grant, open->user);
+        snprintf (why, size, "grant %" PRIu64 " of %s is in state %u", open->grant, open->user,
+                  (unsigned) open->state);
+    else if (sim->asked != sim->answered)
+        snprintf (why, size, "a person asked %" PRIu64 " times and got %" PRIu64 " answers", sim->asked,
+                  sim->answered);
     else if (busy)
         snprintf (why, size, "%s has something in flight", busy);
     else if (!counts_fit (sim))
@@ -333,9 +351,22 @@ static void find_unrest (const struct sim *sim, char *why, size_t size)
                   sim->totals[COUNTER_IGNORED]);
 }
 
+/*  When everything is well again a person has tried what is parked. */
+static void look_at_parked (struct sim *sim)
+{
+    if (!sim->person_ms)
+        sim->asked = sim->answered = 0; /* who died in the story may owe an answer */
+    if (sim->now_ms < sim->person_ms)
+        return;
+    sim->person_ms = sim->now_ms + PERSON_MS;
+    for (uint32_t shard = 0; shard < sim->settings.decisions; shard++)
+        disk_person (sim, shard);
+}
+
 void check_rest (struct sim *sim)
 {
     char why[256];
+    look_at_parked (sim);
     find_unrest (sim, why, sizeof why);
     if (why[0]) {
         sim->rest_since_ms = 0;

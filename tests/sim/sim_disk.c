@@ -130,6 +130,11 @@ void disk_recall (struct actor *actor, const struct message *recall,
     hand (actor, &recalled);
 }
 
+static bool is_parked (const struct grant_record *grant)
+{
+    return grant->state == GRANT_REFUSED || grant->state == GRANT_UNCERTAIN;
+}
+
 void disk_die (struct sim *sim, uint32_t shard, bool lost)
 {
     struct disk *disk = &sim->disks[shard];
@@ -139,6 +144,44 @@ void disk_die (struct sim *sim, uint32_t shard, bool lost)
     disk->pending_count = 0;
     if (!lost)
         return;
+    /*  The event of what was ever parked is acknowledged: only the disk knew of it. */
+    for (uint32_t i = 0; i < disk->count; i++) {
+        struct user *user = user_named (sim, disk->grants[i].user);
+        user->given_up |= user->parked;
+    }
     disk->count = 0;
     disk->newest = 0;
+}
+
+/*  What is refused for good is tried again twice only. Some of it is given up. */
+void disk_person (struct sim *sim, uint32_t shard)
+{
+    struct actor *actor = actor_at (sim, (struct address){ ROLE_DECISION, (uint16_t) shard });
+    const struct disk *disk = &sim->disks[shard];
+    for (uint32_t i = 0; i < disk->count && actor && actor->state; i++) {
+        const struct grant_record *grant = &disk->grants[i];
+        struct user *user = user_named (sim, grant->user);
+        bool refused = user->kind == USER_POISON && grant->state == GRANT_REFUSED;
+        if (!is_parked (grant) || (refused && user->tries >= 2))
+            continue;
+        struct message message = { .id = MESSAGE_RETRY };
+        message.retry = (struct retry){ .request = ++sim->asked,
+                                        .grant = grant->grant,
+                                        .position = grant->position,
+                                        .timestamp = grant->timestamp,
+                                        .user = text_of (user->id),
+                                        .reward = TEXT_LITERAL ("promo"),
+                                        .amount = grant->amount,
+                                        .currency = TEXT_LITERAL ("gold"),
+                                        .who = TEXT_LITERAL ("somebody") };
+        if (user->tries++ == 1 && chance (sim, 200)) {
+            message.id = MESSAGE_DROP;
+            message.drop = (struct drop){ .request = sim->asked,
+                                          .grant = grant->grant,
+                                          .user = text_of (user->id),
+                                          .reward = TEXT_LITERAL ("promo"),
+                                          .who = TEXT_LITERAL ("somebody") };
+        }
+        actor_post (actor, &message);
+    }
 }

@@ -164,7 +164,7 @@ static void tell_story (struct sim *sim)
     bool poison = chance (sim, 100);
     sim->no_listing = (sim->options.faults & FAULTS_SERVICES) && chance (sim, 100);
     sim->may_park = sim->no_listing;
-    if (sim->no_listing) /* every grant in doubt is parked after this */
+    if (sim->no_listing) /* every grant in doubt is parked after this, until all is well */
         sim->settings.find_patience_ms /= 20;
     sim->listing_ascends = chance (sim, 300);
     sim->knows_before = chance (sim, 700);
@@ -275,9 +275,20 @@ static void plan_clocks (struct sim *sim)
     }
 }
 
+static void plan_persons (struct sim *sim)
+{
+    uint32_t count = (uint32_t) draw (sim, 5);
+    for (uint32_t i = 0; i < count; i++) {
+        struct mishap *mishap = add_mishap (sim, MISHAP_PERSON, draw (sim, sim->heal_ms), 0);
+        if (mishap)
+            mishap->a = (uint32_t) draw (sim, sim->settings.decisions);
+    }
+}
+
 static void plan_mishaps (struct sim *sim)
 {
     unsigned faults = sim->options.faults;
+    plan_persons (sim);
     if (faults & FAULTS_NETWORK)
         plan_network (sim);
     if (faults & FAULTS_SERVICES)
@@ -330,6 +341,7 @@ static void heal (struct sim *sim)
 {
     trace_line (sim, NULL, "everything is well from here on");
     sim->loss = sim->twice = sim->shuffle = 0;
+    sim->no_listing = false;
     for (uint32_t i = 0; i < PROCESSES_MAX; i++) {
         sim->processes[i].kill_at = 0;
         for (uint32_t j = 0; j < PROCESSES_MAX; j++)
@@ -367,6 +379,9 @@ void befall (struct sim *sim, struct mishap *mishap)
             sim->cut[mishap->b][mishap->a] = mishap->until_ms;
         trace_line (sim, NULL, "process %u is cut off from %u for %u ms", (unsigned) mishap->a,
                     (unsigned) mishap->b, (unsigned) (mishap->until_ms - mishap->at_ms));
+        return;
+    case MISHAP_PERSON:
+        disk_person (sim, mishap->a);
         return;
     case MISHAP_CLOCK:
         sim->processes[mishap->a].wall_jump_ms = (int64_t) mishap->amount - 86400000;

@@ -334,6 +334,16 @@ void actor_wake (struct actor *actor, uint64_t at_ms)
     set_alarm (actor->sim, at_ms, ALARM_TURN, actor->number, actor->process->life, NULL);
 }
 
+void actor_post (struct actor *actor, const struct message *message)
+{
+    struct happening *happening = malloc (sizeof *happening);
+    assert (happening);
+    *happening = (struct happening){ .message = *message };
+    *actor->http_end = happening;
+    actor->http_end = &happening->next;
+    actor_wake (actor, actor->sim->now_ms);
+}
+
 void actor_turn (struct actor *actor)
 {
     struct process *process = actor->process;
