@@ -31,6 +31,9 @@ endforeach ()
 guerdon_tidy (itself ${TIDY_PYTHON} ${TIDY_DIR}/test_source.py)
 guerdon_tidy (purity_itself ${TIDY_PYTHON} ${TIDY_DIR}/test_purity.py ${CMAKE_NM} ${CMAKE_C_COMPILER} ${CMAKE_AR})
 
+# The runbook knows every line of the log and every metric.
+guerdon_tidy (runbook ${TIDY_PYTHON} ${TIDY_DIR}/runbook $<TARGET_FILE:guerdon> ${CMAKE_SOURCE_DIR})
+
 # The README keeps its word. The quickstart builds a fresh clone, so it takes a
 # while and the processors.
 guerdon_tidy (readme_table ${TIDY_PYTHON} ${TIDY_DIR}/readme table $<TARGET_FILE:guerdon> ${CMAKE_SOURCE_DIR})
