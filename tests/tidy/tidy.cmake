@@ -29,6 +29,7 @@ endforeach ()
 
 # The checks themselves: each is shown a file that breaks its rule.
 guerdon_tidy (itself ${TIDY_PYTHON} ${TIDY_DIR}/test_source.py)
+guerdon_tidy (runbook_itself ${TIDY_PYTHON} ${TIDY_DIR}/test_runbook.py)
 guerdon_tidy (purity_itself ${TIDY_PYTHON} ${TIDY_DIR}/test_purity.py ${CMAKE_NM} ${CMAKE_C_COMPILER} ${CMAKE_AR})
 
 # The runbook knows every line of the log and every metric.
