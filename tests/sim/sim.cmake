@@ -19,8 +19,13 @@ function (guerdon_sim name)
     set_tests_properties (sim/${name} PROPERTIES LABELS sim TIMEOUT 600)
 endfunction ()
 
+set (SIM_STRIDE 4)
+if (GUERDON_SANITIZE)
+    set (SIM_STRIDE 60)
+endif ()
+
 # A fixed set of seeds; ten mistakes that must be found; every single place where a
 # process may die, and one of so many pairs of places.
 guerdon_sim (seeds --seeds 1-1000)
 guerdon_sim (mistakes --mistakes 1000)
-guerdon_sim (crash_points --crash-points 60)
+guerdon_sim (crash_points --crash-points ${SIM_STRIDE})

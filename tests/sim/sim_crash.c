@@ -13,17 +13,18 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WORKERS_MAX = 16, SHOWN_MAX = 5, VARIANTS = 3, SECONDS_A_STORY_MAX = 20 };
+enum { WORKERS_MAX = 16, SHOWN_MAX = 5, USERS_DUE = 3, VARIANTS = 3, SECONDS_A_STORY_MAX = 20 };
 
 /*  A story, and who dies in it. */
 static const struct scene {
     const char *name;
     enum layout layout;
     uint32_t victim; /* process */
-    unsigned users;
+    bool has_disk;   /* that may be lost */
 } scenes[] = {
-    { "all in one process", LAYOUT_ONE, 0, 3 },
-    { "decision alone", LAYOUT_SPLIT, 1, 3 },
+    { "all in one process", LAYOUT_ONE, 0, true },       { "decision alone", LAYOUT_SPLIT, 1, true },
+    { "ingest alone", LAYOUT_SPLIT, 0, false },          { "usermeta-client alone", LAYOUT_SPLIT, 2, false },
+    { "currency-client alone", LAYOUT_SPLIT, 3, false },
 };
 
 enum { SCENES = sizeof scenes / sizeof *scenes };
@@ -42,7 +43,7 @@ static struct sim_options options_of (unsigned scene, unsigned loses, unsigned v
     return (struct sim_options){ .seed = 1,
                                  .calm = true,
                                  .layout = scenes[scene].layout,
-                                 .calm_users = scenes[scene].users,
+                                 .calm_users = USERS_DUE,
                                  .victim = scenes[scene].victim,
                                  .kill_at = { first, second },
                                  .loses = { loses & 1, loses >> 1 & 1 },
@@ -94,7 +95,7 @@ static void work (unsigned scene, unsigned worker, unsigned workers, unsigned st
     struct sim *sim = malloc (sizeof *sim);
     assert (sim);
     result->busy = true;
-    for (result->loses = 0; result->loses < 4; result->loses++) {
+    for (result->loses = 0; result->loses < (scenes[scene].has_disk ? 4u : 1u); result->loses++) {
         for (result->variant = 0; result->variant < VARIANTS; result->variant++) {
             result->at[0] = result->at[1] = 0;
             uint64_t points = tell (sim, scene, result);
