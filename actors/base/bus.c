@@ -13,10 +13,12 @@
 #include "actors/base/curve.h"
 #include "actors/base/log.h"
 #include "actors/base/session.h"
+#include "proto/raw.h"
 
 enum {
     SOCKETS_MAX = BUS_LINKS_MAX + 1,
     IDENTITY_MAX = 32,
+    FRAME_SIZE_MAX = MESSAGE_SIZE_MAX + SESSION_HEAD_SIZE_MAX,
     FRAMES_A_CALL_MAX = 256,       /* that bus_receive looks at before it lets go */
     FRAMES_BEFORE_LOOK_MAX = 4096, /* that are taken before silence is looked for */
     KEYS_LOOK_MS = 1000
@@ -71,7 +73,6 @@ struct bus {
     unsigned peer_count;
     unsigned unlooked;  /* frames taken since silence was looked for */
     uint64_t renew_ms;  /* when keys are looked at next */
-    zmq_msg_t head;     /* of a session's frame */
     zmq_msg_t received; /* what bus_receive handed out last */
 };
 
@@ -79,7 +80,7 @@ void *bus_context_new (void)
 {
     void *context = zmq_ctx_new ();
     /*  A frame above the language's limit is refused before it is read. */
-    if (context && zmq_ctx_set (context, ZMQ_MAX_MSGSZ, MESSAGE_SIZE_MAX) != 0)
+    if (context && zmq_ctx_set (context, ZMQ_MAX_MSGSZ, FRAME_SIZE_MAX) != 0)
         bus_context_destroy (&context);
     return context;
 }
@@ -105,7 +106,7 @@ static bool set_int (void *socket, int option, int value)
 
 static bool set_remote (void *socket)
 {
-    int64_t size_max = MESSAGE_SIZE_MAX; /* larger frames are refused before they are read */
+    int64_t size_max = FRAME_SIZE_MAX; /* larger frames are refused before they are read */
     for (size_t i = 0; i < sizeof remote_options / sizeof *remote_options; i++)
         if (!set_int (socket, remote_options[i].option, remote_options[i].value))
             return false;
@@ -230,7 +231,6 @@ struct bus *bus_new (const struct bus_options *options, char *reason, size_t rea
         return NULL;
     }
     bus->options = *options;
-    zmq_msg_init (&bus->head);
     zmq_msg_init (&bus->received);
     const char *endpoint = options->endpoint;
     bool good = !endpoint || open_router (bus);
@@ -253,7 +253,6 @@ void bus_destroy (struct bus **bus)
         zmq_close ((*bus)->sockets[i].handle);
     for (unsigned i = 0; i < (*bus)->peer_count; i++)
         session_destroy (&(*bus)->peers[i].session);
-    zmq_msg_close (&(*bus)->head);
     zmq_msg_close (&(*bus)->received);
     free (*bus);
     *bus = NULL;
@@ -296,6 +295,28 @@ enum bus_result bus_send (struct bus *bus, struct address to, const void *bytes,
     return result == BUS_OK ? send_frame (bus->sockets[0].handle, bytes, size, 0) : result;
 }
 
+/*  Head and payload in one ZeroMQ frame: up to 4.3.5 the library ends the process
+    when a peer goes away, or is replaced by another of its name, between the parts
+    of a message (libzmq issues 939, 1588). */
+static bool send_joined (void *socket, const struct session_frame *frame)
+{
+    zmq_msg_t message;
+    if (zmq_msg_init_size (&message, frame->head_size + frame->payload_size) != 0)
+        log_no_memory ("bus");
+    memcpy (zmq_msg_data (&message), frame->head, frame->head_size);
+    if (frame->payload)
+        memcpy ((char *) zmq_msg_data (&message) + frame->head_size, frame->payload, frame->payload_size);
+    int sent;
+    do
+        sent = zmq_msg_send (&message, socket, ZMQ_DONTWAIT);
+    while (sent < 0 && errno == EINTR);
+    if (sent < 0 && errno == ENOMEM)
+        log_no_memory ("bus");
+    if (sent < 0)
+        zmq_msg_close (&message);
+    return sent >= 0;
+}
+
 /*  Puts one frame of a session on the wire. What the socket does not take the
     session sends again. */
 static bool send_session_frame (const struct bus *bus, const struct hop *peer,
@@ -305,10 +326,7 @@ static bool send_session_frame (const struct bus *bus, const struct hop *peer,
     bool router = bus->has_router && peer->socket == 0;
     if (router && send_identity (socket, peer->address) != BUS_OK)
         return false;
-    if (!frame->payload)
-        return send_frame (socket, frame->head, frame->head_size, 0) == BUS_OK;
-    return send_frame (socket, frame->head, frame->head_size, ZMQ_SNDMORE) == BUS_OK &&
-           send_frame (socket, frame->payload, frame->payload_size, 0) == BUS_OK;
+    return send_joined (socket, frame);
 }
 
 /*  Keys that were changed on disk come into use. */
@@ -438,10 +456,18 @@ static enum bus_input input_of (enum session_input input, const struct session *
     return BUS_NOTHING;
 }
 
-/*  Takes a frame of a session: bus->head, and bus->received when it has a
-    payload. Whoever begins with rubbish does not become a peer. */
+/*  Where the head of a session's frame ends: it is one msgpack object, and short. */
+static size_t head_size_of (const void *bytes, size_t size)
+{
+    size_t most = size < SESSION_HEAD_SIZE_MAX ? size : SESSION_HEAD_SIZE_MAX;
+    struct cursor cursor = cursor_of ((struct raw){ bytes, (uint32_t) most });
+    return cursor_skip (&cursor, NULL) ? (size_t) (cursor.at - (const uint8_t *) bytes) : most;
+}
+
+/*  Takes a frame of a session, bus->received. Whoever begins with rubbish does not
+    become a peer. */
 static enum bus_input take_session_frame (struct bus *bus, unsigned socket, uint64_t now_ms, bool held,
-                                          bool payload, struct bus_received *received)
+                                          struct bus_received *received)
 {
     struct hop *peer = peer_find (bus, received->from);
     bool fresh = !peer;
@@ -451,11 +477,13 @@ static enum bus_input take_session_frame (struct bus *bus, unsigned socket, uint
         return BUS_RUBBISH;
     session_hold (peer->session, held);
     received->remote = true;
-    received->bytes = payload ? zmq_msg_data (&bus->received) : NULL;
-    received->size = payload ? zmq_msg_size (&bus->received) : 0;
+    const uint8_t *frame = zmq_msg_data (&bus->received);
+    size_t size = zmq_msg_size (&bus->received);
+    size_t head_size = head_size_of (frame, size);
+    received->size = size - head_size;
+    received->bytes = received->size ? frame + head_size : NULL;
     enum bus_input input =
-        input_of (session_receive (peer->session, now_ms, zmq_msg_data (&bus->head),
-                                   zmq_msg_size (&bus->head), received->bytes, received->size),
+        input_of (session_receive (peer->session, now_ms, frame, head_size, received->bytes, received->size),
                   peer->session, received);
     if (fresh && input == BUS_RUBBISH)
         peer_remove (bus, peer);
@@ -468,27 +496,21 @@ static enum bus_input receive_body (struct bus *bus, unsigned index, uint64_t no
                                     struct bus_received *received, bool *empty)
 {
     const struct socket *socket = &bus->sockets[index];
-    zmq_msg_t *first = socket->remote ? &bus->head : &bus->received;
-    *empty = !receive_frame (first, socket->handle);
+    *empty = !receive_frame (&bus->received, socket->handle);
     if (*empty)
         return BUS_NOTHING;
+    if (socket->remote && !is_proven (socket, received->from, &bus->received)) {
+        curve_false_claim (bus->options.curve);
+        return drop_rest (&bus->received, socket->handle);
+    }
+    if (zmq_msg_more (&bus->received))
+        return drop_rest (&bus->received, socket->handle);
     if (!socket->remote) {
-        if (zmq_msg_more (&bus->received))
-            return drop_rest (&bus->received, socket->handle);
         received->bytes = zmq_msg_data (&bus->received);
         received->size = zmq_msg_size (&bus->received);
         return BUS_MESSAGE;
     }
-    if (!is_proven (socket, received->from, &bus->head)) {
-        curve_false_claim (bus->options.curve);
-        return drop_rest (&bus->head, socket->handle);
-    }
-    bool payload = zmq_msg_more (&bus->head);
-    if (payload && !receive_frame (&bus->received, socket->handle))
-        return BUS_RUBBISH;
-    if (payload && zmq_msg_more (&bus->received))
-        return drop_rest (&bus->received, socket->handle);
-    return take_session_frame (bus, index, now_ms, held, payload, received);
+    return take_session_frame (bus, index, now_ms, held, received);
 }
 
 /*  One message of a socket; *empty when there was none at all. */

@@ -5,8 +5,8 @@
     on it; the names that DEALERs take tell the ROUTER who is who.
 
     Within a process (inproc) a message is one frame, and nothing is ever lost.
-    Beyond it (ipc, tcp) every hop is a session (session.h): a message is a head
-    and a payload, numbered, acknowledged and sent again.
+    Beyond it (ipc, tcp) every hop is a session (session.h): a frame is a head and
+    a payload behind it, numbered, acknowledged and sent again.
 
     Nothing here is flow control between actors: senders keep within the credit
     they were given. What bounds a hop whose other end is gone is the session;

@@ -7,8 +7,8 @@
     machine over bytes: it has no socket and no clock. Whoever owns the socket
     hands in what arrived, and sends what session_next gives.
 
-    On the wire every frame has a head and, unless it only acknowledges or
-    shows a sign of life, a payload, which is one message of the language:
+    On the wire every frame begins with a head; unless it only acknowledges or
+    shows a sign of life, a payload follows, which is one message of the language:
 
         head = msgpack [incarnation, sequence, acknowledged, acknowledged_incarnation]
 

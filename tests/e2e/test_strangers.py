@@ -46,18 +46,18 @@ def rubbish():
     nested = b"\x91" * 5000
     yield from ([b""], [b"", b""], [b"\xc1"], [os.urandom(1000)], [b"x"] * 100)
     yield from ([bytes([byte]) * 40, b"y"] for byte in range(0, 256, 5))
-    yield [head(), hello()]
-    yield [head(), hello(role=99)]
-    yield [head(), hello(index=2 ** 63)]
-    yield [head(1), b""]
-    yield [head(1), nested]
-    yield [head(2 ** 64 - 1), b"\xdd\xff\xff\xff\xff"]
-    yield [head(2), b"\xdf\xff\xff\xff\xff"]
-    yield [head(1), msgpack.packb([PROTOCOL_VERSION, EVENT, 0, "no batch"])]
-    yield [head(2), msgpack.packb([PROTOCOL_VERSION, EVENT, 0, [[2 ** 63, -1, b"\xff", None, 7]]])]
-    yield [head(3), msgpack.packb([PROTOCOL_VERSION, 250, 0])]
-    yield [head(4), b"z" * (MESSAGE_SIZE_MAX - 100)]
-    yield [head(5), b"z" * (MESSAGE_SIZE_MAX + 1)]
+    yield [head() + hello()]
+    yield [head() + hello(role=99)]
+    yield [head() + hello(index=2 ** 63)]
+    yield [head(1) + b""]
+    yield [head(1) + nested]
+    yield [head(2 ** 64 - 1) + b"\xdd\xff\xff\xff\xff"]
+    yield [head(2) + b"\xdf\xff\xff\xff\xff"]
+    yield [head(1) + msgpack.packb([PROTOCOL_VERSION, EVENT, 0, "no batch"])]
+    yield [head(2) + msgpack.packb([PROTOCOL_VERSION, EVENT, 0, [[2 ** 63, -1, b"\xff", None, 7]]])]
+    yield [head(3) + msgpack.packb([PROTOCOL_VERSION, 250, 0])]
+    yield [head(4) + b"z" * (MESSAGE_SIZE_MAX - 100)]
+    yield [head(5) + b"z" * (MESSAGE_SIZE_MAX + 1)]
     yield [b"\xc0" * 100000]
 
 
@@ -174,7 +174,7 @@ class Strangers(harness.Case):
     def test_a_role_that_claims_to_be_another(self):
         # Both may count; but who has decision's key is not ingest.
         stranger = self.dealer(STATS, self.pair(DECISION), identity=b"ingest/0")
-        stranger.send_multipart([head(), hello(index=0)])
+        stranger.send_multipart([head() + hello(index=0)])
         wait_until(lambda: self.dropped(STATS) + self.counted(STATS, "claim") > 0, 10,
                    "the claim is counted")
         self.flow("meanwhile")
