@@ -9,7 +9,7 @@ if (NOT GUERDON_SANITIZE)
     target_compile_options (inject PRIVATE "SHELL:-U _FORTIFY_SOURCE" -fno-builtin)
     target_link_libraries (inject PRIVATE ${CMAKE_DL_LIBS})
     add_test (NAME faults/sample
-              COMMAND ${PYTHON3} -B ${CMAKE_CURRENT_LIST_DIR}/campaign --sample 40 --seed 1)
+              COMMAND ${PYTHON3} -B ${CMAKE_CURRENT_LIST_DIR}/campaign --sample 25 --seed 1)
     set_tests_properties (faults/sample PROPERTIES LABELS faults TIMEOUT 300 ENVIRONMENT
                           "GUERDON=$<TARGET_FILE:guerdon>;INJECT=$<TARGET_FILE:inject>")
 endif ()
