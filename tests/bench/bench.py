@@ -320,6 +320,96 @@ def tapped(taps):
     return run
 
 
+class Shards:
+    """Decision shards, each with a client of either kind, on a simulated cluster of 16 cores. What
+    a role costs is measured in the same run: on this program, with a process a role."""
+
+    ROLES = {"ingest": "events", "decision": None, "usermeta-client": "usermeta",
+             "currency-client": "virtualcurrency", "stats": None}
+    COUNTS = (1, 2, 4, 8)
+
+    def __init__(self):
+        self.linear = {}
+
+    @staticmethod
+    def threads(pid):
+        """µs of processor time, and waits that ended, of each thread by its name."""
+        found = {}
+        for task in os.listdir(f"/proc/{pid}/task"):
+            texts = []
+            for name in ("comm", "schedstat", "status"):
+                with open(f"/proc/{pid}/task/{task}/{name}", encoding="ascii") as file:
+                    texts.append(file.read())
+            waits = next(line for line in texts[2].splitlines() if line.startswith("voluntary"))
+            found[texts[0].strip()] = int(texts[1].split()[0]) / 1000, int(waits.split()[1])
+        return found
+
+    @staticmethod
+    def load(events, rate):
+        """What each role did: µs of its own thread and of ZeroMQ's, waits, frames, units of work."""
+        found = {}
+        with stub("rewarded", events, rate) as (port, seen), fleet(port, split=True) as worker:
+            wait_for(seen.all_acknowledged, worker.processes)
+            for process, env in zip(worker.processes, worker.envs):
+                threads = Shards.threads(process.pid)
+                role = next(role for role in Shards.ROLES if role in threads)
+                lines = dict(line.rsplit(" ", 1) for line in page(env["PORT"], "/metrics").splitlines())
+                taken, sent = (int(lines[f'guerdon_messages_total{{actor="{role}",direction="{way}"}}'])
+                               for way in ("in", "out"))
+                units = taken if role == "stats" else events
+                if role.endswith("client"):
+                    units = int(lines[f'guerdon_http_milliseconds_count{{service="{Shards.ROLES[role]}"}}'])
+                own, zmq = threads[role], threads["ZMQbg/IO/0"]
+                if not units:
+                    raise Broken(f"{role} did nothing")
+                found[role] = {"us": own[0] + zmq[0], "zmq_us": zmq[0], "waits": own[1], "units": units,
+                               "frames": taken + sent}
+        return found
+
+    @staticmethod
+    def costs(full, lone):
+        """µs of a role: a unit of work, a frame, a wait that ends; from a load as heavy as can be and
+        one of lone events. A frame costs what ZeroMQ's thread needs for one that comes alone, which
+        is the dearest; for the rest there are two equations."""
+        frame = lone["zmq_us"] / max(lone["frames"], 1)
+        rest, waits = zip(*(((run["us"] - frame * run["frames"]) / run["units"], run["waits"] / run["units"])
+                            for run in (full, lone)))
+        wait = max(0, (rest[1] - rest[0]) / (waits[1] - waits[0])) if waits[1] > waits[0] else 0
+        return max(0, rest[0] - wait * waits[0]), frame, wait
+
+    @staticmethod
+    def simulate(count, costs, events, cores):
+        arguments = {"decisions": count, "clients": count, "cores": cores, "events": events * count}
+        arguments.update({role: ",".join(str(round(part * 1000)) for part in parts)
+                          for role, parts in costs.items()})
+        words = [word for name, value in arguments.items() for word in ("--" + name, str(value))]
+        done = subprocess.run([tool("bench_cluster"), *words], stdout=subprocess.PIPE, check=True, text=True,
+                              timeout=DEADLINE_S)
+        return json.loads(done.stdout), words
+
+    def ours(self, small):
+        events = size(small, 20000, 300)
+        full, lone = self.load(events, None), self.load(size(small, 2000, 60), 500)
+        costs = {role: self.costs(full[role], lone[role]) for role in self.ROLES}
+        figures = {f"{role}_us": full[role]["us"] / events for role in self.ROLES}
+        for cores, prefix in ((16, "shards"), (0, "alone")):
+            for count in self.COUNTS:
+                found, words = self.simulate(count, costs, events, cores)
+                figures[f"{prefix}_{count}"] = found["events_s"]
+        if small and self.simulate(count, costs, events, cores)[0] != found:
+            raise Broken(f"bench_cluster {' '.join(words)}: the same arguments do not give the same figures")
+        self.linear = {"events_s": figures["shards_1"] * self.COUNTS[-1]}
+        figures.update(events_s=figures["shards_8"])
+        return figures
+
+    def reference(self, small):
+        del small
+        return self.linear
+
+
+SHARDS = Shards()
+
+
 def rewarded(small, **options):
     return run_guerdon("rewarded", size(small, 50000, 300), **options)
 
@@ -346,6 +436,8 @@ SCENARIOS = {
                         of_tenth("first_tenth"), goal=0.95),
     "ledger": Scenario("a journal with 10,000,000 finished records, against an empty one", with_ledger,
                        lambda small: run_guerdon("rewarded", size(small, 20000, 100)), goal=0.9),
+    "shards": Scenario("8 decision shards on a simulated cluster of 16 cores, against 8 times one", SHARDS.ours,
+                       SHARDS.reference, goal=0.85),
     "memory": Scenario("resident memory, kB", memory, None),
     "start": Scenario("start to ready, ms", start, None),
     "tap-1": Scenario("one text tap against none, CPU µs an event", tapped(1), tapped(0),
@@ -392,7 +484,12 @@ def summary(scenario, kept):
 SHOWN = (("events_s", "events/s", 0), ("cpu_us_event", "µs CPU/event", 2), ("peak_kb", "peak kB", 0),
          ("p50_us", "p50 µs", 0), ("p99_us", "p99 µs", 0), ("p999_us", "p999 µs", 0),
          ("restart_s", "restart s", 3), ("idle_kb", "idle kB", 0), ("role_kb", "one role idle kB", 0),
-         ("in_flight_kb", "in flight kB", 0), ("ready_ms", "ready ms", 1))
+         ("in_flight_kb", "in flight kB", 0), ("ready_ms", "ready ms", 1), ("ingest_us", "ingest µs/event", 2),
+         ("decision_us", "decision µs/event", 2), ("usermeta-client_us", "usermeta-client µs/event", 2),
+         ("currency-client_us", "currency-client µs/event", 2), ("stats_us", "stats µs/event", 2),
+         ("shards_1", "1 shard on 16 cores events/s", 0), ("shards_2", "2", 0), ("shards_4", "4", 0),
+         ("shards_8", "8", 0), ("alone_1", "1 shard and a core for each actor events/s", 0), ("alone_2", "2", 0),
+         ("alone_4", "4", 0), ("alone_8", "8", 0))
 
 
 def tell(name, told):

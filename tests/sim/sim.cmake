@@ -1,7 +1,7 @@
 # The simulator: the rooms, the contract, the sessions and the outbox compiled a
 # second time, with deliberate mistakes that can be switched on, and everything
 # around them simulated. See docs/simulation.md.
-file (GLOB SIM_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.c)
+file (GLOB SIM_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/sim*.c)
 set (SIM_CORES ${CONTRACT_SOURCES} ${CMAKE_SOURCE_DIR}/actors/base/session.c
      ${CMAKE_SOURCE_DIR}/actors/base/outbox.c)
 foreach (room IN LISTS ROOMS)
@@ -29,3 +29,7 @@ endif ()
 guerdon_sim (seeds --seeds 1-1000)
 guerdon_sim (mistakes --mistakes 1000)
 guerdon_sim (crash_points --crash-points ${SIM_STRIDE})
+
+# How the rate grows with decision shards, for `guerdon bench shards`.
+add_executable (bench_cluster ${CMAKE_CURRENT_LIST_DIR}/cluster.c ${CMAKE_CURRENT_LIST_DIR}/cluster_services.c)
+target_link_libraries (bench_cluster PRIVATE ${ROOM_TARGETS} base)
