@@ -87,10 +87,16 @@ void pack_real (struct packer *packer, double real)
 void pack_text (struct packer *packer, struct text text)
 {
     enum { FIXSTR = 0xa0, FIXSTR_SIZE_MAX = 31 };
-    if (text.size > FIXSTR_SIZE_MAX || !pack_byte (packer, (uint8_t) (FIXSTR | text.size))) {
-        msgpack_packer out = writer (packer);
-        msgpack_pack_str (&out, text.size);
+    bool fits = !packer->overflow && packer->capacity - packer->size > text.size;
+    if (text.size > 0 && text.size <= FIXSTR_SIZE_MAX && fits) {
+        uint8_t *to = packer->data + packer->size;
+        to[0] = (uint8_t) (FIXSTR | text.size);
+        memcpy (to + 1, text.data, text.size);
+        packer->size += 1 + text.size;
+        return;
     }
+    msgpack_packer out = writer (packer);
+    msgpack_pack_str (&out, text.size);
     append (packer, text.data, text.size);
 }
 

@@ -194,6 +194,16 @@ static bool take_head (struct cursor *cursor, struct value *value)
     return take_shaped (cursor, shapes[head - SHAPED_MIN], value);
 }
 
+/*  Most objects are short strings: their bytes with the head, 0 for any other. */
+static size_t short_text (const struct cursor *cursor)
+{
+    enum { FIXSTR = 0xa0, FIXSTR_MASK = 0xe0 };
+    if (cursor->at == cursor->end || (*cursor->at & FIXSTR_MASK) != FIXSTR)
+        return 0;
+    size_t size = 1 + (size_t) (*cursor->at & ~FIXSTR_MASK);
+    return size <= bytes_left (cursor) ? size : 0;
+}
+
 bool cursor_next (struct cursor *cursor, struct value *value)
 {
     if (cursor->at == cursor->end)
@@ -221,8 +231,11 @@ bool cursor_skip (struct cursor *cursor, struct raw *skipped)
     uint64_t open[RAW_DEPTH_MAX]; /* objects left to read, a level each */
     size_t depth = 0;
     do {
-        struct value value;
-        if (!cursor_next (&next, &value))
+        struct value value = { .type = VALUE_TEXT };
+        size_t size = short_text (&next);
+        if (size > 0)
+            next.at += size;
+        else if (!cursor_next (&next, &value))
             return false;
         if (depth > 0)
             open[depth - 1]--;
@@ -245,6 +258,14 @@ bool cursor_skip (struct cursor *cursor, struct raw *skipped)
 
 bool cursor_take (struct cursor *cursor, struct value *value, struct raw *taken)
 {
+    size_t size = short_text (cursor);
+    if (size > 0) {
+        value->type = VALUE_TEXT;
+        value->text = (struct text){ (const char *) cursor->at + 1, (uint32_t) size - 1 };
+        *taken = (struct raw){ cursor->at, (uint32_t) size };
+        cursor->at += size;
+        return true;
+    }
     struct cursor next = *cursor;
     if (!cursor_next (&next, value))
         return false;

@@ -38,17 +38,26 @@ static bool number_of (struct raw raw, const struct value *value, uint64_t *numb
 static void take_field (struct event *event, struct text key, struct raw raw, const struct value *value)
 {
     uint64_t number;
-    if (text_equal (key, TEXT_LITERAL ("id"))) {
-        event->position = number_of (raw, value, &number) && number <= POSITION_MAX ? number : 0;
-    } else if (text_equal (key, TEXT_LITERAL ("timestamp"))) {
-        if (number_of (raw, value, &number) && number <= INT64_MAX)
+    switch (key.size) { /* few keys have the size of one that counts */
+    case sizeof "id" - 1:
+        if (text_equal (key, TEXT_LITERAL ("id")))
+            event->position = number_of (raw, value, &number) && number <= POSITION_MAX ? number : 0;
+        break;
+    case sizeof "timestamp" - 1:
+        if (text_equal (key, TEXT_LITERAL ("timestamp")) && number_of (raw, value, &number) &&
+            number <= INT64_MAX)
             event->timestamp = (int64_t) number;
-    } else if (text_equal (key, TEXT_LITERAL ("from"))) {
-        event->source = name_of (value);
-    } else if (text_equal (key, TEXT_LITERAL ("type"))) {
-        event->type = name_of (value);
-    } else if (text_equal (key, TEXT_LITERAL ("data"))) {
-        take_data (event, raw, value);
+        break;
+    case sizeof "from" - 1: /* and "type", "data" */
+        if (text_equal (key, TEXT_LITERAL ("from")))
+            event->source = name_of (value);
+        else if (text_equal (key, TEXT_LITERAL ("type")))
+            event->type = name_of (value);
+        else if (text_equal (key, TEXT_LITERAL ("data")))
+            take_data (event, raw, value);
+        break;
+    default:
+        break;
     }
 }
 
