@@ -457,7 +457,10 @@ def measure(scenario, runs, small):
         for side, run in (("ours", scenario.ours), ("reference", scenario.reference)):
             if run is None:
                 continue
-            figures = run(small)
+            try:
+                figures = run(small)
+            except Broken:  # somebody else may have taken a port that was free
+                figures = run(small)
             if small or number:
                 kept[side].append(figures)
     return kept

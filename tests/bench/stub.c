@@ -415,7 +415,8 @@ static void report (void)
     qsort (latencies, latency_count, sizeof *latencies, by_value);
     double seconds = ended_us > started_us ? (double) (ended_us - started_us) / 1e6 : 0;
     printf ("{\"seconds\":%.6f,\"first_tenth\":%.6f,\"last_tenth\":%.6f,", seconds,
-            (double) (tenth_us - started_us) / 1e6, (double) (ended_us - ninths_us) / 1e6);
+            (double) (tenth_us - started_us) / 1e6,
+            ended_us > ninths_us ? (double) (ended_us - ninths_us) / 1e6 : 0);
     printf ("\"polls\":%" PRIu64 ",\"reads\":%" PRIu64 ",\"marks\":%" PRIu64 ",\"rewards\":%" PRIu64
             ",\"doubles\":%" PRIu64 ",\"finds\":%" PRIu64 ",\"others\":%" PRIu64
             ",\"p50_us\":%u,\"p99_us\":%u,\"p999_us\":%u,\"latencies\":%zu}\n",
