@@ -97,6 +97,14 @@ def is_gone(connection):
         return True
 
 
+def is_disk_call(words):
+    """Of a line of inject.c: the key, the function, and its stack from the caller on.
+    The same functions also wake threads, in ZeroMQ; that is another matter."""
+    if len(words) < 3 or words[1] not in DISK_CALLS:
+        return False
+    return words[2].startswith("libsqlite3") or (words[1] == "fsync" and words[2].startswith("+"))
+
+
 class Violation(Exception):
     pass
 
@@ -359,16 +367,21 @@ class Storm:
             return None
         self.injected.add(name)
         self.kill(name)
-        return "a disk call fails"
+        return "start with a disk call that may fail"
+
+    def calls_path(self):
+        return os.path.join(self.directory, "calls")
+
+    def calls(self):
+        """The lines that inject.c wrote, as words."""
+        if not os.path.exists(self.calls_path()):
+            return []
+        with open(self.calls_path(), encoding="utf-8") as file:
+            return [line.split() for line in file]
 
     def injection(self):
-        log = os.path.join(self.directory, "calls")
-        keys = []
-        if os.path.exists(log):
-            with open(log, encoding="utf-8") as file:
-                lines = [line.split(" ", 2) for line in file]
-            keys = sorted({line[0] for line in lines if len(line) == 3 and line[1] in DISK_CALLS})
-        more = {"LD_PRELOAD": LIBRARY, "FAULTS_LOG": log}
+        keys = sorted({words[0] for words in self.calls() if is_disk_call(words)})
+        more = {"LD_PRELOAD": LIBRARY, "FAULTS_LOG": self.calls_path()}
         if keys:
             more.update(FAULTS_KEY=self.chance.choice(keys), FAULTS_SKIP=str(self.chance.randrange(40)))
         return more
@@ -528,7 +541,8 @@ class Storm:
         if counters[2] or totals[2]:
             raise Violation("failures are counted: %r %r" % (counters, totals))
         return {"events": len(self.world.events.users), "players": len(self.due), "rewarded": len(books),
-                "requests": len(self.world.requests), "finds": self.finds(), "statsd": totals}
+                "requests": len(self.world.requests), "finds": self.finds(), "statsd": totals,
+                "failed calls": sum(words[1:2] == ["FAILED"] for words in self.calls())}
 
     def finds(self):
         return sum(standin.lists(request) for request in self.world.currency.requests)
