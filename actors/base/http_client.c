@@ -471,8 +471,9 @@ static void settle (struct http_slot *slot, CURLcode code)
     curl_off_t seconds = 0;
     curl_easy_getinfo (slot->easy, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_getinfo (slot->easy, CURLINFO_RETRY_AFTER, &seconds);
-    /*  Half a header is no reply, and an interim reply is none either. */
-    if (code == CURLE_OK && (!slot->headers_whole || status < 200))
+    /*  Half a header is no reply, an interim reply is none either, nor is one with
+        a status of more than three digits. */
+    if (code == CURLE_OK && (!slot->headers_whole || status < 200 || status > 999))
         code = CURLE_PARTIAL_FILE;
     if (seconds < 0)
         seconds = 0;
@@ -484,7 +485,7 @@ static void settle (struct http_slot *slot, CURLcode code)
                                     .elapsed_ms = now_ms () - request->started_ms,
                                     .retry_after_ms = (uint64_t) seconds * 1000 };
     bool answered = answer->outcome == HTTP_ANSWERED;
-    answer->status = answered && status > 0 && status <= 999 ? (uint64_t) status : 0;
+    answer->status = answered ? (uint64_t) status : 0;
     body_fill (slot, answer, status);
     reason_fill (slot, code);
     http_calls_push (&client->done, request);
