@@ -11,6 +11,7 @@
 #include "actors/decision/queue.h"
 #include "actors/decision/rule.h"
 #include "include/effects.h"
+#include "include/shard.h"
 #include "proto/text.h"
 
 enum { INGESTS_MAX = 64, WORKERS_MAX = 16 };
@@ -22,11 +23,6 @@ enum { RETRIES_MAX = 16 };
 /*  What an ingest may have in flight on top of the window: events that show up late
     in a gap. Never too small is what matters: more is only looked for more often. */
 enum { LATE_EVENTS_MAX = 128 };
-
-/*  The hash by which a player's requests go to a worker is the same in every process
-    and life, so that a worker sees all of them, and another than that by which
-    ingest chooses a decision, so that each decision uses every worker. */
-enum { WORKER_SEED = 1 };
 
 /*  How much earlier than its event a marker may seem to be written that was written
     for it, because clocks differ and may jump; and how long ago that can have been,
@@ -216,8 +212,7 @@ static struct address worker_of (const struct decision *self, int32_t at, enum r
 {
     uint16_t count =
         role == ROLE_USERMETA_CLIENT ? self->settings->usermeta_clients : self->settings->currency_clients;
-    struct text user = queue_user (&self->queue, at);
-    return (struct address){ role, count > 1 ? (uint16_t) (text_hash (user, WORKER_SEED) % count) : 0 };
+    return (struct address){ role, shard_of_player (queue_user (&self->queue, at), count) };
 }
 
 static void ask_read (const struct decision *self, int32_t at, const struct effects *effects)

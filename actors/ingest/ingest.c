@@ -11,6 +11,7 @@
 #include "include/backoff.h"
 #include "include/effects.h"
 #include "include/mistake.h"
+#include "include/shard.h"
 #include "proto/raw.h"
 #include "proto/text.h"
 
@@ -479,7 +480,7 @@ static uint8_t shard_of (const struct ingest *self, const struct event *event)
     if (self->shard_count == 1)
         return 0;
     if (raw_path (event->data, "userId", &found) && raw_text (found, &user))
-        return (uint8_t) (text_hash (user, 0) % self->shard_count);
+        return (uint8_t) shard_of_player (user, (uint16_t) self->shard_count);
     return (uint8_t) (event->position % self->shard_count);
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "include/shard.h"
 #include "proto/raw.h"
 #include "proto/text.h"
 
@@ -96,7 +97,7 @@ void check_forgot (struct sim *sim, const struct process *process)
         sim->drops_counts |= role == ROLE_INGEST || role == ROLE_STATS;
         for (uint32_t j = 0; j < sim->user_count; j++)
             if (role == ROLE_INGEST ||
-                text_hash (text_of (sim->users[j].id), 0) % sim->settings.decisions == actor->self.peer)
+                shard_of_player (text_of (sim->users[j].id), sim->settings.decisions) == actor->self.peer)
                 forget_queue (sim, &sim->users[j], role);
     }
 }

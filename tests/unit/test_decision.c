@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "include/shard.h"
 #include "tests/unit/decision_harness.h"
 
 /*  ---- the whole way ------------------------------------------------------ */
@@ -617,7 +618,8 @@ static void test_a_player_is_one_workers_of_each_kind (void **state)
         assert_int_equal (reader.role, ROLE_USERMETA_CLIENT);
         assert_int_equal (giver.role, ROLE_CURRENCY_CLIENT);
         assert_int_equal (reader.peer, writer.peer);
-        assert_true (reader.peer < USERMETAS && giver.peer < CURRENCIES);
+        assert_int_equal (reader.peer, shard_of_player (text_of (user), USERMETAS));
+        assert_int_equal (giver.peer, shard_of_player (text_of (user), CURRENCIES));
         reads[reader.peer]++;
         gives[giver.peer]++;
         login (1000 + position, user);
