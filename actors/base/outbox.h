@@ -9,8 +9,9 @@
 #include "proto/codec.h"
 
 /*  Different (peer, id) pairs that are joined at the same time; one more closes
-    the oldest. */
-enum { OUTBOX_OPEN_MAX = 12 };
+    the oldest. Enough for a decision with 16 workers of either client, which puts
+    three ids for them: were it fewer, their batches would fall apart. */
+enum { OUTBOX_OPEN_MAX = 64 };
 
 struct outbox;
 

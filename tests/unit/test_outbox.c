@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "actors/base/config.h"
 #include "actors/base/outbox.h"
 #include "proto/text.h"
 
@@ -171,6 +172,28 @@ static void test_a_plain_message_between_does_not_break_a_batch (void **state)
     assert_int_equal (heard.values, 4);
     assert_int_equal (heard.ids[0], MESSAGE_SETTLED);
     assert_int_equal (heard.ids[1], MESSAGE_OPEN);
+}
+
+/*  READ_META and WRITE_META to each usermeta-client, GIVE to each currency-client,
+    SETTLED to ingest, for one player after another. */
+static void test_a_decision_with_all_the_workers_there_can_be_keeps_its_batches (void **state)
+{
+    (void) state;
+    for (uint64_t round = 1; round <= 50; round++) {
+        for (uint16_t worker = 0; worker < ENDPOINTS_MAX; worker++) {
+            struct address usermeta = { ROLE_USERMETA_CLIENT, worker };
+            struct message read = { .id = MESSAGE_READ_META, .read_meta.user = TEXT_LITERAL ("u") };
+            struct message write = { .id = MESSAGE_WRITE_META, .write_meta.user = TEXT_LITERAL ("u") };
+            struct message give = { .id = MESSAGE_GIVE, .give.user = TEXT_LITERAL ("u") };
+            assert_true (outbox_put (outbox, usermeta, &read));
+            assert_true (outbox_put (outbox, usermeta, &write));
+            assert_true (outbox_put (outbox, (struct address){ ROLE_CURRENCY_CLIENT, worker }, &give));
+        }
+        put_settled (ingest, round);
+    }
+    flush ();
+    assert_int_equal (heard.frames, 3 * ENDPOINTS_MAX + 1);
+    assert_int_equal (heard.values, 50 * (3 * ENDPOINTS_MAX + 1));
 }
 
 static void test_more_pairs_than_are_joined_lose_nothing_and_keep_their_order (void **state)
@@ -343,6 +366,8 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_values_for_one_peer_are_one_frame, begin, end),
         cmocka_unit_test_setup_teardown (test_peers_and_ids_are_kept_apart, begin, end),
         cmocka_unit_test_setup_teardown (test_a_plain_message_between_does_not_break_a_batch, begin, end),
+        cmocka_unit_test_setup_teardown (test_a_decision_with_all_the_workers_there_can_be_keeps_its_batches,
+                                         begin, end),
         cmocka_unit_test_setup_teardown (test_more_pairs_than_are_joined_lose_nothing_and_keep_their_order,
                                          begin, end),
         cmocka_unit_test_setup_teardown (test_a_batch_of_too_many_goes_on_in_the_next, begin, end),
