@@ -11,7 +11,6 @@
 
 #include <cmocka.h>
 
-#include "actors/base/config.h"
 #include "actors/base/outbox.h"
 #include "proto/text.h"
 
@@ -30,6 +29,8 @@ static struct heard {
     enum message_id ids[64];
     uint64_t traces[64];
 } heard;
+
+enum { WORKERS_MAX = 16 }; /* of a client: what a list of endpoints takes */
 
 static struct outbox *outbox;
 static unsigned takes = UINT_MAX; /* frames that are taken before one is not */
@@ -180,7 +181,7 @@ static void test_a_decision_with_all_the_workers_there_can_be_keeps_its_batches 
 {
     (void) state;
     for (uint64_t round = 1; round <= 50; round++) {
-        for (uint16_t worker = 0; worker < ENDPOINTS_MAX; worker++) {
+        for (uint16_t worker = 0; worker < WORKERS_MAX; worker++) {
             struct address usermeta = { ROLE_USERMETA_CLIENT, worker };
             struct message read = { .id = MESSAGE_READ_META, .read_meta.user = TEXT_LITERAL ("u") };
             struct message write = { .id = MESSAGE_WRITE_META, .write_meta.user = TEXT_LITERAL ("u") };
@@ -192,8 +193,8 @@ static void test_a_decision_with_all_the_workers_there_can_be_keeps_its_batches 
         put_settled (ingest, round);
     }
     flush ();
-    assert_int_equal (heard.frames, 3 * ENDPOINTS_MAX + 1);
-    assert_int_equal (heard.values, 50 * (3 * ENDPOINTS_MAX + 1));
+    assert_int_equal (heard.frames, 3 * WORKERS_MAX + 1);
+    assert_int_equal (heard.values, 50 * (3 * WORKERS_MAX + 1));
 }
 
 static void test_more_pairs_than_are_joined_lose_nothing_and_keep_their_order (void **state)
