@@ -32,6 +32,7 @@ UNREWARDED = "cut"  # has the marker of such a life, and no reward
 DONE_SECONDS = 20.0
 END_SECONDS = 12.0
 LEDGER_SECONDS = 20
+SLOW_SECONDS = 0.4  # longer than ingest waits before it acknowledges events while others are in flight
 KILLED = -signal.SIGKILL
 
 
@@ -55,6 +56,9 @@ class Story:
             "id": "tx-0", "type": "reward", "username": REWARDED, "timestamp": int(time.time() * 1000),
             "amount": 10, "currency": "gold", "reason": "reward",
             "data": {"from": "rewards/v1", "rewardId": "promo1"}})
+        # Somebody must die while nothing is decided yet and something might be
+        # acknowledged: the first read takes long.
+        self.world.usermeta.misbehave(standin.slow(SLOW_SECONDS), user=PLAYERS[0], times=1)
         self.world.start()
         self.lives = 0
         self.tails = []
