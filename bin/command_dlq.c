@@ -26,7 +26,7 @@ static const char *const help =
     "(uncertain): ls lists them, show tells all about one, retry has them tried again, drop gives them\n"
     "up. A retry looks for the reward first, and gives only what is not there. An ID is as ls has it,\n"
     "such as 0-17. It asks the running decision, or opens the journals of STATE_DIR when none runs: then\n"
-    "a retry is done at the next start.\n"
+    "a retry is done at the next start of that decision.\n"
     "Exit codes: 0 done, 1 something failed, 64 usage, 78 the configuration is wrong.";
 
 /*  One grant, as it is named by people. */
@@ -56,6 +56,7 @@ struct work {
     enum message_id order; /* REDO or FORGO */
     bool failed;           /* something did, and was told */
     bool found;            /* `show`: the one that was asked for */
+    uint32_t warned;       /* one more than the journal that was warned of last */
 };
 
 /*  ---- telling ------------------------------------------------------------ */
@@ -145,12 +146,32 @@ static struct message order_of (const struct work *work, struct grant_id id)
     return order;
 }
 
-static void say_done (const struct work *work, struct grant_id id, bool filed)
+/*  What is tried again waits for its decision, and that may exist no more: said once a
+    journal, when others are running. */
+static void warn_of_left_over (struct work *work, uint16_t shard)
 {
-    const char *what = "is dropped";
-    if (work->order == MESSAGE_REDO)
-        what = filed ? "is tried again at the next start" : "is tried again";
-    printf ("%u-%" PRIu64 " %s\n", (unsigned) id.shard, id.grant, what);
+    if (work->warned == shard + 1u || !inquiry_others_run (work->inquiry, shard))
+        return;
+    work->warned = shard + 1u;
+    fflush (stdout);
+    fprintf (stderr,
+             "guerdon dlq: no process has journal-%u.db, while others of %s are in use. If DECISION_ENDPOINT "
+             "names fewer decisions than before, nobody takes up what is tried again here: start once more "
+             "with the list of before, until `guerdon ledger` shows none of %u-… as intended\n",
+             (unsigned) shard, work->journals->state_dir, (unsigned) shard);
+}
+
+static void say_done (struct work *work, struct grant_id id, bool filed)
+{
+    printf ("%u-%" PRIu64, (unsigned) id.shard, id.grant);
+    if (work->order == MESSAGE_FORGO)
+        printf (" is dropped\n");
+    else if (!filed)
+        printf (" is tried again\n");
+    else
+        printf (" is tried again at the next start of decision %u\n", (unsigned) id.shard);
+    if (work->order == MESSAGE_REDO && filed)
+        warn_of_left_over (work, id.shard);
 }
 
 /*  Gives one order, again when there was no room for it. */

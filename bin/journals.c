@@ -194,7 +194,7 @@ static bool look_into (struct inquiry *self, uint16_t shard, const struct look *
     struct raw frame;
     if (!journal_file (path, sizeof path, self->journals->state_dir, shard, "db"))
         return false;
-    struct journal_reader *reader = journal_reader_open (path, reason, reason_size);
+    struct journal_reader *reader = journal_reader_open (path, true, reason, reason_size);
     if (!reader)
         return false;
     journal_reader_look (reader, look, &answer, &frame);
@@ -335,6 +335,22 @@ static enum order_result order_at_desk (struct inquiry *self, uint16_t shard, co
     if (answer.answered.result == RESULT_UNCERTAIN)
         return ORDER_UNCERTAIN;
     return answer.answered.later ? ORDER_LATER : ORDER_REFUSED;
+}
+
+bool inquiry_others_run (const struct inquiry *inquiry, uint16_t shard)
+{
+    const struct journals *journals = inquiry->journals;
+    char reason[JOURNAL_PATH_SIZE + 256];
+    for (unsigned i = 0; i < journals->count; i++) {
+        if (journals->shards[i] == shard)
+            continue;
+        int lock = journal_lock (journals->state_dir, journals->shards[i], reason, sizeof reason);
+        bool busy = lock < 0 && errno == EWOULDBLOCK;
+        lock_file_release (&lock);
+        if (busy)
+            return true;
+    }
+    return false;
 }
 
 enum order_result inquiry_order (struct inquiry *inquiry, uint16_t shard, const struct message *order,

@@ -48,4 +48,8 @@ enum order_result {
 enum order_result inquiry_order (struct inquiry *inquiry, uint16_t shard, const struct message *order,
                                  char *reason, size_t reason_size);
 
+/*  Whether a process has another journal of the directory: then nobody has this one
+    because its decision is away, or exists no more. */
+bool inquiry_others_run (const struct inquiry *inquiry, uint16_t shard);
+
 #endif

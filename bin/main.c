@@ -53,6 +53,8 @@ int main (int argc, char **argv)
 {
     /*  A peer or reader that went away is an error of the call that wrote. */
     signal (SIGPIPE, SIG_IGN);
+    /*  So is a file that may grow no further, as on a full disk. */
+    signal (SIGXFSZ, SIG_IGN);
 
     if (argc < 2) {
         fprintf (stderr, "guerdon: which command?\n\n");

@@ -148,7 +148,7 @@ static void look (struct desk *self, const struct look *look, struct message *lo
     looked->looked.after = look->after;
     *listed = NO_RAW;
     if (!self->reader)
-        self->reader = journal_reader_open (self->journal, reason, reason_size);
+        self->reader = journal_reader_open (self->journal, false, reason, reason_size);
     if (!self->reader) {
         looked->looked.reason = text_of (reason);
         return;

@@ -3,6 +3,7 @@
 #include "actors/base/journal.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +52,7 @@ struct journal {
     struct identity log;
 
     struct store *store; /* NULL after a failure, until it is opened again */
+    bool begun;          /* it was open once */
     struct store_query *begin;
     struct store_query *write;
     struct store_query *commit;
@@ -150,6 +152,23 @@ static bool read_newest (struct journal *self)
     return good;
 }
 
+/*  Opens the file for the first time. False with a reason and errno, as
+    journal_file_open. */
+static bool open_file (struct journal *self, char *reason, size_t reason_size)
+{
+    struct store *store = journal_file_open (self->path, reason, reason_size);
+    if (!store)
+        return false;
+    self->begun = take_store (self, store) && read_newest (self);
+    if (!self->begun) {
+        int error = self->store ? store_error (self->store) : 0;
+        store_close (&self->store);
+        snprintf (reason, reason_size, "cannot open %s: %s", self->path, self->trouble);
+        errno = error;
+    }
+    return self->begun;
+}
+
 static void report_size (const struct journal *self)
 {
     struct stat file = { .st_size = 0 };
@@ -180,13 +199,10 @@ static bool open_all (struct journal *self, char *reason, size_t reason_size)
             self->path, why);
         return false;
     }
-    struct store *store = journal_file_open (self->path, reason, reason_size);
-    if (!store)
-        return false;
-    if (take_store (self, store) && read_newest (self))
+    if (open_file (self, reason, reason_size))
         return true;
-    snprintf (reason, reason_size, "cannot open %s: %s", self->path, self->trouble);
-    return false;
+    /*  Room is waited for, as it is later. */
+    return store_no_room (errno) && !fail (self, reason);
 }
 
 struct journal *journal_open (const struct journal_options *options, char *reason, size_t reason_size)
@@ -327,7 +343,9 @@ static bool is_in_place (struct journal *self)
 /*  Opens the file again if a failure closed it. */
 static bool is_open (struct journal *self)
 {
-    char why[JOURNAL_PATH_SIZE + TROUBLE_SIZE];
+    char why[2 * JOURNAL_PATH_SIZE + TROUBLE_SIZE];
+    if (!self->begun)
+        return open_file (self, why, sizeof why) || fail (self, why);
     if (!is_in_place (self))
         return false;
     if (self->store)

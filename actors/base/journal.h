@@ -41,7 +41,8 @@ struct journal_options {
 /*  Opens or creates the journal, brings an older schema up to date, and checks its
     integrity, as journal_file.h says. NULL with a reason that names the file and what
     to do about it, when another process has it, when it is damaged, from a newer
-    version, or no journal at all; such a file is left as it is. */
+    version, or no journal at all; such a file is left as it is. When only the disk is
+    full it is opened by the first commit or recall that finds room. */
 struct journal *journal_open (const struct journal_options *options, char *reason, size_t reason_size);
 
 /*  Closes it; what was appended and not committed is gone. */

@@ -80,9 +80,20 @@ static int64_t size_of (const char *path, const char *ending)
     return stat (name, &status) == 0 ? (int64_t) status.st_size : -1;
 }
 
+/*  Says that a file cannot be read and that its content is not to blame; false with
+    errno, for returning. */
+static bool blame_system (const char *why, int error, char *reason, size_t reason_size)
+{
+    snprintf (reason, reason_size, "%s; nothing is known to be wrong with the file: leave it where it is%s",
+              why, store_no_room (error) ? ", and make room" : "");
+    errno = error;
+    return false;
+}
+
 /*  Says what is wrong with a file and what can be done; false, for returning. */
 static bool refuse (const char *path, const char *why, char *reason, size_t reason_size)
 {
+    errno = 0;
     snprintf (
         reason, reason_size,
         "%s %s; it is left as it is. Put a good copy in its place, or move it and its -wal away to begin "
@@ -111,6 +122,17 @@ static bool is_cut (const char *path, const uint8_t *header)
     return said && size_of (path, "-wal") <= 0 && size_of (path, "") < page_size * number_at (header, 28);
 }
 
+/*  A copy that VACUUM INTO made is not in WAL mode, and becomes so when it is opened.
+    With a log of either kind beside it that is no copy: SQLite would play a rollback
+    journal back, or leave out what is in the log. */
+static bool is_of_a_mode (const char *path, const uint8_t *header)
+{
+    if (header[18] == 2 && header[19] == 2)
+        return true;
+    return header[18] == 1 && header[19] == 1 && size_of (path, "-wal") <= 0 &&
+           size_of (path, "-journal") <= 0;
+}
+
 /*  Looks at the bytes themselves: SQLite would replay a log into a file that is not
     ours. Only for a file that this process has not opened otherwise. */
 static bool look_at_header (const char *path, char *reason, size_t reason_size)
@@ -124,6 +146,7 @@ static bool look_at_header (const char *path, char *reason, size_t reason_size)
         close (fd);
     if (size < 0) {
         snprintf (reason, reason_size, "cannot read %s: %s", path, strerror (error));
+        errno = error;
         return false;
     }
     if (size < (ssize_t) sizeof header || memcmp (header, "SQLite format 3", 16) != 0 ||
@@ -135,7 +158,7 @@ static bool look_at_header (const char *path, char *reason, size_t reason_size)
                   number_at (header, 60), SCHEMA_VERSION);
         return refuse (path, why, reason, reason_size);
     }
-    if (header[18] != 2 || header[19] != 2)
+    if (!is_of_a_mode (path, header))
         return refuse (path, "is damaged: it is not in WAL mode", reason, reason_size);
     if (is_cut (path, header))
         return refuse (path, "is damaged: its end is missing", reason, reason_size);
@@ -235,11 +258,13 @@ static const char *find_damage (struct store *store, const char *path)
     looked at when it has become this one. */
 static bool look_at_content (const char *path, char *reason, size_t reason_size)
 {
-    char why[WHY_SIZE];
+    char why[NAME_SIZE + WHY_SIZE];
+    char text[NAME_SIZE + WHY_SIZE + 32];
     int64_t version = 0;
-    struct store *store = store_open_read (path, why, sizeof why);
+    struct store *store = store_open_alone (path, why, sizeof why);
+    if (!store && errno)
+        return blame_system (why, errno, reason, reason_size);
     if (!store) {
-        char text[WHY_SIZE + 32];
         snprintf (text, sizeof text, "is damaged or cannot be read (%s)", why);
         return refuse (path, text, reason, reason_size);
     }
@@ -251,7 +276,11 @@ static bool look_at_content (const char *path, char *reason, size_t reason_size)
         damage = "was written by a newer guerdon: run that one";
     else if (version == SCHEMA_VERSION)
         damage = find_damage (store, path);
+    int error = damage ? store_error (store) : 0;
+    snprintf (text, sizeof text, "cannot read %s: %s", path, store_reason (store));
     store_close (&store);
+    if (error)
+        return blame_system (text, error, reason, reason_size);
     return !damage || refuse (path, damage, reason, reason_size);
 }
 
@@ -295,6 +324,7 @@ static bool begin (const char *path, char *reason, size_t reason_size)
         snprintf (reason, reason_size,
                   "%s is gone, but its %s-wal is there: put the file back, or move the -wal to where it is",
                   path, path);
+        errno = 0;
         return false;
     }
     snprintf (name, sizeof name, "%s.new", path);
@@ -306,13 +336,16 @@ static bool begin (const char *path, char *reason, size_t reason_size)
     if (!store)
         return false;
     bool good = store_run (store, schema) && empty_log (store);
+    int error = store_error (store);
     if (!good)
         snprintf (reason, reason_size, "cannot begin %s: %s", path, store_reason (store));
     store_close (&store);
     if (good && rename (name, path) != 0) {
-        snprintf (reason, reason_size, "cannot begin %s: %s", path, strerror (errno));
+        error = errno;
+        snprintf (reason, reason_size, "cannot begin %s: %s", path, strerror (error));
         good = false;
     }
+    errno = error;
     return good;
 }
 
@@ -343,11 +376,13 @@ struct store *journal_file_reopen (const char *path, char *reason, size_t reason
     bool good = store_run (store, writer_settings) && empty_log (store);
     if (good && sync_directory_of (path))
         return store;
+    int error = good ? errno : store_error (store);
     snprintf (reason, reason_size, "cannot write %s: %s", path,
-              good                    ? strerror (errno)
+              good                    ? strerror (error)
               : *store_reason (store) ? store_reason (store)
                                       : "a reader keeps its log in use");
     store_close (&store);
+    errno = error;
     return NULL;
 }
 
@@ -368,8 +403,10 @@ struct store *journal_file_open (const char *path, char *reason, size_t reason_s
         snprintf (reason, reason_size, "cannot read %s: %s", path, store_reason (store));
     if (good && version < SCHEMA_VERSION)
         good = migrate (store, path, version, reason, reason_size);
+    int error = store_error (store);
     if (!good)
         store_close (&store);
+    errno = error;
     return store;
 }
 

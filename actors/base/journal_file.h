@@ -19,7 +19,8 @@
 
 /*  Opens or begins a journal for writing; the lock is held. Brings an older schema up
     to date, in one transaction. NULL with a reason that names the file and says what
-    to do. */
+    to do, and with errno: what the system did, as store_error has it; 0 when the file
+    is to blame. */
 struct store *journal_file_open (const char *path, char *reason, size_t reason_size);
 
 /*  Opens it again, after a failure. What an earlier connection could not make durable

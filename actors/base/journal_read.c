@@ -50,7 +50,7 @@ bool journal_file (char *path, size_t capacity, const char *state_dir, uint16_t 
 
 /*  ---- reading ------------------------------------------------------------ */
 
-struct journal_reader *journal_reader_open (const char *path, char *reason, size_t reason_size)
+struct journal_reader *journal_reader_open (const char *path, bool alone, char *reason, size_t reason_size)
 {
     assert (path && reason && reason_size > 0);
     struct journal_reader *self = calloc (1, sizeof *self);
@@ -58,7 +58,8 @@ struct journal_reader *journal_reader_open (const char *path, char *reason, size
         snprintf (reason, reason_size, "cannot open %s: out of memory", path);
         return NULL;
     }
-    self->store = store_open_read (path, reason, reason_size);
+    self->store =
+        alone ? store_open_alone (path, reason, reason_size) : store_open_read (path, reason, reason_size);
     bool good = self->store != NULL;
     for (size_t i = 0; good && i < sizeof selects / sizeof *selects; i++) {
         self->queries[i] = store_prepare (self->store, selects[i]);

@@ -19,9 +19,10 @@ bool journal_file (char *path, size_t capacity, const char *state_dir, uint16_t 
 struct journal_reader;
 struct journal_editor;
 
-/*  Opens the journal at this path. NULL with a reason that names it. For one
-    thread. */
-struct journal_reader *journal_reader_open (const char *path, char *reason, size_t reason_size);
+/*  Opens the journal at this path. `alone`: the caller has its lock, and this process
+    has not opened it otherwise; then it can be read when the disk is full, too. NULL
+    with a reason that names it. For one thread. */
+struct journal_reader *journal_reader_open (const char *path, bool alone, char *reason, size_t reason_size);
 void journal_reader_close (struct journal_reader **reader);
 
 /*  Reads a page. `looked` becomes the LOOKED that answers, `listed` the frame with

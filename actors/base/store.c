@@ -34,6 +34,7 @@ struct store_query {
 struct store {
     sqlite3 *database;
     struct store_query *queries;
+    int error; /* of the last failure */
     char reason[STORE_REASON_SIZE];
 };
 
@@ -69,34 +70,60 @@ static void say_failure (sqlite3 *database, char *reason, size_t reason_size)
         snprintf (reason, reason_size, "%s", sqlite3_errmsg (database));
 }
 
+/*  An errno for a failure that the content of the file is not to blame for, else 0. */
+static int error_of (sqlite3 *database)
+{
+    switch (sqlite3_errcode (database)) {
+    case SQLITE_FULL:
+        return ENOSPC;
+    case SQLITE_NOMEM:
+        return ENOMEM;
+    case SQLITE_BUSY:
+        return EBUSY;
+    case SQLITE_IOERR:
+    case SQLITE_CANTOPEN:
+        return sqlite3_system_errno (database);
+    default:
+        return 0;
+    }
+}
+
 /*  Remembers it; false, for returning. */
 static bool failed (struct store *store)
 {
+    store->error = error_of (store->database);
     say_failure (store->database, store->reason, sizeof store->reason);
     return false;
 }
 
-/*  Says why a file cannot be opened, and closes what there is of it; NULL, for
-    returning. */
-static struct store *not_opened (struct store *store, const char *path, const char *why, char *reason,
-                                 size_t reason_size)
+/*  Says why a file cannot be opened, and closes what there is of it; NULL with errno,
+    for returning. */
+static struct store *not_opened (struct store *store, const char *path, const char *why, int error,
+                                 char *reason, size_t reason_size)
 {
     snprintf (reason, reason_size, "cannot open %s: %s", path, why);
     store_close (&store);
+    errno = error;
     return NULL;
+}
+
+/*  The same, for the reason that a call has left. */
+static struct store *not_usable (struct store *store, const char *path, char *reason, size_t reason_size)
+{
+    return not_opened (store, path, store->reason, store->error, reason, reason_size);
 }
 
 static struct store *open_file (const char *path, int flags, char *reason, size_t reason_size)
 {
     struct store *store = calloc (1, sizeof *store);
     if (!store)
-        return not_opened (NULL, path, strerror (ENOMEM), reason, reason_size);
+        return not_opened (NULL, path, strerror (ENOMEM), ENOMEM, reason, reason_size);
     int result = sqlite3_open_v2 (path, &store->database, flags | SQLITE_OPEN_NOMUTEX, NULL);
     if (!store->database)
-        return not_opened (store, path, sqlite3_errstr (result), reason, reason_size);
+        return not_opened (store, path, sqlite3_errstr (result), ENOMEM, reason, reason_size);
     if (result != SQLITE_OK) {
         failed (store);
-        return not_opened (store, path, store->reason, reason, reason_size);
+        return not_usable (store, path, reason, reason_size);
     }
     sqlite3_busy_timeout (store->database, BUSY_TIMEOUT_MS);
     return store;
@@ -110,14 +137,14 @@ struct store *store_open (const char *path, bool full, char *reason, size_t reas
     assert (path && reason && reason_size > 0);
     int failure = create_file (path);
     if (failure)
-        return not_opened (NULL, path, strerror (failure), reason, reason_size);
+        return not_opened (NULL, path, strerror (failure), failure, reason, reason_size);
     struct store *store = open_file (path, SQLITE_OPEN_READWRITE, reason, reason_size);
     /*  WAL for readers beside the writer. */
     if (!store || (store_run (store, "PRAGMA journal_mode = WAL") &&
                    store_run (store, full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL") &&
                    store_run (store, first_look)))
         return store;
-    return not_opened (store, path, store->reason, reason, reason_size);
+    return not_usable (store, path, reason, reason_size);
 }
 
 struct store *store_open_read (const char *path, char *reason, size_t reason_size)
@@ -126,7 +153,29 @@ struct store *store_open_read (const char *path, char *reason, size_t reason_siz
     struct store *store = open_file (path, SQLITE_OPEN_READONLY, reason, reason_size);
     if (!store || store_run (store, first_look))
         return store;
-    return not_opened (store, path, store->reason, reason, reason_size);
+    return not_usable (store, path, reason, reason_size);
+}
+
+bool store_no_room (int error)
+{
+    return error == ENOSPC || error == EDQUOT || error == EFBIG;
+}
+
+/*  Readers of a file in WAL mode share an index of the log, which is made when it is
+    not there and needs room. Who has the file alone keeps it in memory; that asks for
+    a connection that could write, and this one is told not to, at its end neither. */
+struct store *store_open_alone (const char *path, char *reason, size_t reason_size)
+{
+    struct store *store = store_open_read (path, reason, reason_size);
+    if (store || !store_no_room (errno))
+        return store;
+    store = open_file (path, SQLITE_OPEN_READWRITE, reason, reason_size);
+    if (!store ||
+        (sqlite3_db_config (store->database, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL) == SQLITE_OK &&
+         store_run (store, "PRAGMA locking_mode = EXCLUSIVE") &&
+         store_run (store, "PRAGMA query_only = ON") && store_run (store, first_look)))
+        return store;
+    return not_usable (store, path, reason, reason_size);
 }
 
 void store_close (struct store **store)
@@ -162,6 +211,7 @@ struct store_query *store_prepare (struct store *store, const char *sql)
     struct store_query *query = calloc (1, sizeof *query);
     if (!query) {
         snprintf (store->reason, sizeof store->reason, "%s", strerror (ENOMEM));
+        store->error = ENOMEM;
         return NULL;
     }
     if (sqlite3_prepare_v3 (store->database, sql, -1, SQLITE_PREPARE_PERSISTENT, &query->statement, NULL) !=
@@ -268,4 +318,9 @@ int64_t store_last_id (const struct store *store)
 const char *store_reason (const struct store *store)
 {
     return store->reason;
+}
+
+int store_error (const struct store *store)
+{
+    return store->error;
 }

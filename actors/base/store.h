@@ -12,13 +12,22 @@ struct store;
 struct store_query;
 
 /*  Opens or creates a database file (0600) in WAL mode; `full` asks for an
-    fsync at every commit, else at checkpoints. NULL with a reason. */
+    fsync at every commit, else at checkpoints. NULL with a reason, and then errno is
+    what store_error would say. */
 struct store *store_open (const char *path, bool full, char *reason, size_t reason_size);
 void store_close (struct store **store);
 
 /*  Opens a database file that is there, for reading only, beside whoever writes
     it: nothing is made, and no lock of this process is touched. */
 struct store *store_open_read (const char *path, char *reason, size_t reason_size);
+
+/*  The same for a file that nobody writes and this process has not opened otherwise:
+    it can be read when the disk is full, too. */
+struct store *store_open_alone (const char *path, char *reason, size_t reason_size);
+
+/*  Whether an errno says that a file cannot grow: the disk or the quota is full, or
+    the file as large as it may be. */
+bool store_no_room (int error);
 
 /*  Runs statements without parameters or rows. */
 bool store_run (struct store *store, const char *sql);
@@ -51,5 +60,10 @@ int64_t store_last_id (const struct store *store);
 
 /*  Why the last call failed. */
 const char *store_reason (const struct store *store);
+
+/*  What the system or a lock did to the last call that failed, as an errno; ENOSPC when
+    the disk is full, whoever found out. 0 when nothing failed, or the content of the
+    file is to blame. */
+int store_error (const struct store *store);
 
 #endif

@@ -141,6 +141,25 @@ class Disks(Journal):
         self.assert_each_once(users)
         worker.stop()
 
+    def test_a_start_on_a_full_disk_waits_for_room(self):
+        """With and without a journal; nothing is taken before."""
+        for number in range(2):
+            worker = self.worker(wrap=("prlimit", "--fsize=8192:unlimited"))
+            users = self.log_in(5, "start%d" % number)
+            found = wait_until(lambda: worker.ready() if "journal" in worker.ready()[1] else None, 10,
+                               "/ready names the journal")
+            self.assertEqual(503, found[0])
+            self.assertIn('"journal":{"state":"failing","reason":"cannot open', found[1])
+            self.assertIn("File too large", found[1])
+            harness.holds_for(lambda: worker.ready()[0] == 503 and worker.alive(), 0.3, "it waits for room")
+            self.assertNotIn("damaged", worker.output())
+            self.assertEqual(0, sum(self.rewards_of(user) for user in users))
+            self.limit(worker, UNLIMITED)
+            wait_until(lambda: worker.ready()[0] == 200, 10, "/ready says 200")
+            self.wait_rewarded(users)
+            self.wait_rest(worker, len(users))
+            worker.stop()
+
     def test_a_journal_that_is_moved_away_is_waited_for(self):
         worker = self.worker().wait_ready()
         users = self.log_in(3)

@@ -169,7 +169,8 @@ class Ledger(Asking):
         self.currency.well()
         self.assertEqual(found, self.parked(worker))
         printed, _ = self.order(worker, "retry", found["alice"])
-        self.assertEqual("%s is tried again at the next start\n" % found["alice"]["id"], printed)
+        self.assertEqual("%s is tried again at the next start of decision %s\n"
+                         % (found["alice"]["id"], found["alice"]["id"].split("-")[0]), printed)
         _, said = self.order(worker, "retry", found["alice"], code=1)
         self.assertIn("it is being tried already", said)
         self.assertEqual("intended", self.listed(worker, "ledger")["alice"]["state"])
@@ -314,10 +315,16 @@ class ByHand(Asking):
         self.end(worker)
 
     def test_the_journal_of_a_decision_that_is_no_more(self):
-        worker = self.stopped([self.row(1, "alice", REFUSED)])
+        worker = self.stopped([self.row(1, "alice", REFUSED), self.row(2, "bob", REFUSED),
+                               self.row(3, "carol", REFUSED)])
         os.rename(self.path(worker), self.path(worker, 5))
         worker = self.worker().wait_ready()
         self.assertEqual("5-1", self.parked(worker)["alice"]["id"])
+        printed, said = self.ask(worker, "dlq", "retry", "5-2", "5-3")
+        self.assertEqual(["5-%d is tried again at the next start of decision 5" % n for n in (2, 3)],
+                         printed.splitlines())
+        self.assertRegex(said, "no process has journal-5.db, .*nobody takes up .*with the list of before")
+        self.assertEqual(1, len(said.splitlines()), "once a journal")
         printed, said = self.ask(worker, "dlq", "drop", "5-1", "0-1", "7-1", code=1)
         self.assertEqual("5-1 is dropped\n", printed)
         self.assertRegex(said, r"0-1: no such record\n.*7-1: no such record: no journal-7\.db is in ")
@@ -353,9 +360,26 @@ class ByHand(Asking):
         self.assertIn("user=alice", printed)
         self.assertIn("journal-3.db", said)
         printed, said = self.ask(worker, "dlq", "retry", "--all", code=1)
-        self.assertEqual("0-1 is tried again at the next start\n", printed)
+        self.assertEqual("0-1 is tried again at the next start of decision 0\n", printed)
         with open(self.path(worker, 3), "rb") as file:
             self.assertEqual(b"rubbish " * 1000, file.read())
+
+    def test_without_room_it_can_be_read_and_nothing_is_ordered(self):
+        worker = self.stopped([self.row(1, "alice", REFUSED)])
+        env = {"PATH": "/usr/bin:/bin", "STATE_DIR": worker.env["STATE_DIR"]}
+
+        def full(*arguments):
+            return subprocess.run(["prlimit", "--fsize=0:unlimited", harness.PROGRAM, *arguments], env=env,
+                                  capture_output=True, text=True, timeout=SECONDS, check=False)
+        for command in (("dlq", "ls"), ("ledger",)):
+            ran = full(*command)
+            self.assertEqual((0, ""), (ran.returncode, ran.stderr))
+            self.assertIn("user=alice", ran.stdout)
+        ran = full("dlq", "drop", "0-1")
+        self.assertEqual((1, ""), (ran.returncode, ran.stdout))
+        self.assertRegex(ran.stderr, "0-1: .*File too large")
+        self.assertNotIn("damaged", ran.stderr)
+        self.assertEqual("refused", self.listed(worker, "ledger")["alice"]["state"])
 
     def test_who_stops_reading(self):
         worker = self.stopped(self.row(n, "player%d" % n) for n in range(1, 20001))

@@ -749,6 +749,93 @@ static void test_a_disk_that_is_full_and_has_room_again (void **state)
     }
 }
 
+/*  From now on no file may grow beyond this. */
+static void limit_files (rlim_t size)
+{
+    struct rlimit limit;
+    signal (SIGXFSZ, SIG_IGN);
+    assert_int_equal (getrlimit (RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = size;
+    assert_int_equal (setrlimit (RLIMIT_FSIZE, &limit), 0);
+}
+
+static void test_a_start_on_a_full_disk_waits_for_room (void **state)
+{
+    (void) state;
+    for (unsigned turns = 0; turns < 3; turns += 2) {
+        if (turns) { /* else there is no journal yet */
+            open_journal ();
+            append_turn (0);
+            append_turn (1);
+            commit ();
+            journal_close (&journal);
+        }
+        limit_files (0);
+        journal = journal_open (&options, reason, sizeof reason);
+        bool opened = journal != NULL;
+        append_turn (turns);
+        bool good = opened && (journal_commit (journal) || recall_on (RECALL_OPEN, 0, 1));
+        limit_files (RLIM_INFINITY);
+        if (!opened)
+            fail_msg ("%s", reason);
+        assert_false (good);
+        assert_non_null (strstr (journal_trouble (journal), path));
+        assert_non_null (strstr (journal_trouble (journal), strerror (EFBIG)));
+        assert_null (strstr (journal_trouble (journal), "damaged"));
+        commit ();
+        recall (RECALL_OPEN, 0, 1);
+        assert_int_equal (recalled.newest, (turns + 1) * 10);
+        check_turns (turns + 1);
+        journal_close (&journal);
+    }
+}
+
+/*  It can be looked at without room, so waiting would be in vain. */
+static void test_a_damaged_file_is_refused_on_a_full_disk_too (void **state)
+{
+    (void) state;
+    open_journal ();
+    append_turn (0);
+    commit ();
+    journal_close (&journal);
+    tamper ("UPDATE grants SET position = -1 WHERE id = 7");
+    limit_files (0);
+    journal = journal_open (&options, reason, sizeof reason);
+    limit_files (RLIM_INFINITY);
+    assert_null (journal);
+    assert_non_null (strstr (reason, "damaged"));
+}
+
+static void test_a_copy_that_vacuum_made_is_taken (void **state)
+{
+    (void) state;
+    char copy[128];
+    char sql[192];
+    char beside[128];
+    open_journal ();
+    append_turn (0);
+    append_turn (1);
+    commit ();
+    snprintf (copy, sizeof copy, "%s/copy.db", directory);
+    snprintf (sql, sizeof sql, "VACUUM INTO '%s'", copy);
+    journal_close (&journal);
+    tamper (sql);
+    assert_int_equal (rename (copy, path), 0);
+    /*  What lies beside it would be played back into it. */
+    snprintf (beside, sizeof beside, "%s-journal", path);
+    FILE *file = fopen (beside, "w");
+    assert_non_null (file);
+    fputs ("something", file);
+    fclose (file);
+    refused (path, "not in WAL mode");
+    assert_int_equal (unlink (beside), 0);
+    open_journal ();
+    check_turns (2);
+    append_turn (2);
+    commit ();
+    check_turns (3);
+}
+
 static void test_a_file_that_is_moved_is_not_replaced (void **state)
 {
     (void) state;
@@ -1390,6 +1477,9 @@ int main (void)
         JOURNAL (test_any_call_that_fails_for_a_while_loses_nothing),
         JOURNAL (test_a_failed_sync_is_not_believed_later),
         JOURNAL (test_a_disk_that_is_full_and_has_room_again),
+        JOURNAL (test_a_start_on_a_full_disk_waits_for_room),
+        JOURNAL (test_a_damaged_file_is_refused_on_a_full_disk_too),
+        JOURNAL (test_a_copy_that_vacuum_made_is_taken),
         JOURNAL (test_a_file_that_is_moved_is_not_replaced),
         JOURNAL (test_a_log_that_is_removed_is_noticed_and_its_records_are_saved),
         JOURNAL (test_a_directory_that_may_not_be_written),

@@ -94,7 +94,7 @@ static void add_many (unsigned count, const char *user)
 
 static void open_reader (void)
 {
-    reader = journal_reader_open (path, reason, sizeof reason);
+    reader = journal_reader_open (path, false, reason, sizeof reason);
     if (!reader)
         fail_msg ("%s", reason);
 }
@@ -301,7 +301,7 @@ static void test_a_record_that_makes_no_sense (void **state)
 
 static void assert_no_reader (const char *why)
 {
-    assert_null (journal_reader_open (path, reason, sizeof reason));
+    assert_null (journal_reader_open (path, false, reason, sizeof reason));
     assert_non_null (strstr (reason, path));
     assert_non_null (strstr (reason, why));
 }

@@ -1,12 +1,16 @@
 /*  test_store.c - SQLite, thinly. Every test has a directory of its own. */
+#include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -265,6 +269,60 @@ static void test_a_reader_beside_the_writer (void **state)
     assert_int_equal (access (missing, F_OK), -1);
 }
 
+static void limit_files (rlim_t size)
+{
+    struct rlimit limit;
+    signal (SIGXFSZ, SIG_IGN);
+    assert_int_equal (getrlimit (RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = size;
+    assert_int_equal (setrlimit (RLIMIT_FSIZE, &limit), 0);
+}
+
+/*  As a process leaves it that is killed: a log, and no index of it. */
+static void leave_a_log (void)
+{
+    char file[128];
+    pid_t child = fork ();
+    if (child == 0) {
+        struct store *mine = store_open (path, true, reason, sizeof reason);
+        _exit (mine && store_run (mine, "INSERT INTO t VALUES (2)") ? 0 : 1);
+    }
+    int status = 1;
+    assert_int_equal (waitpid (child, &status, 0), child);
+    assert_int_equal (status, 0);
+    snprintf (file, sizeof file, "%s-shm", path);
+    assert_int_equal (unlink (file), 0);
+}
+
+static void test_without_room_it_can_be_read_alone (void **state)
+{
+    (void) state;
+    char file[128];
+    struct stat before;
+    struct stat after;
+    assert_true (store_run (store, "CREATE TABLE t (a INTEGER)"));
+    assert_true (store_run (store, "INSERT INTO t VALUES (1)"));
+    store_close (&store);
+    leave_a_log ();
+    snprintf (file, sizeof file, "%s-wal", path);
+    assert_int_equal (stat (file, &before), 0);
+    limit_files (0);
+    struct store *reader = store_open_read (path, reason, sizeof reason);
+    int error = errno;
+    store = store_open_alone (path, reason, sizeof reason);
+    int64_t rows = store ? number ("SELECT count (*) FROM t") : -1;
+    bool wrote = store && store_run (store, "INSERT INTO t VALUES (3)");
+    store_close (&store);
+    limit_files (RLIM_INFINITY);
+    assert_null (reader);
+    assert_true (store_no_room (error));
+    assert_int_equal (rows, 2);
+    assert_false (wrote);
+    assert_int_equal (stat (file, &after), 0);
+    assert_int_equal (before.st_size, after.st_size);
+    assert_int_equal (before.st_mtim.tv_nsec, after.st_mtim.tv_nsec);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -281,6 +339,7 @@ int main (void)
         STORED (test_what_cannot_be_opened_is_named),
         STORED (test_file_that_is_no_database_is_refused),
         STORED (test_a_reader_beside_the_writer),
+        STORED (test_without_room_it_can_be_read_alone),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
