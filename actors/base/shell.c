@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -35,6 +36,8 @@ enum {
     REFUSED_LOG_MS = 60000,    /* … and one about peers that cannot work with us */
     STACK_SIZE = 512 * 1024,
     TEND_MS = 1000,            /* the journal is tended so often */
+    GATHER_US = 2000,          /* from turn to turn of who has a journal, at the least, */
+    GATHER_IN_FLIGHT = 256,    /* … when so much is in flight */
     POST_SIZE_MAX = 16 * 1024, /* of one of them: a user id and a few names */
     POSTS_MAX = 16,            /* messages of people that wait for the core */
     RECALLS_MAX = 4,           /* questions to the journal in one turn */
@@ -81,6 +84,8 @@ struct shell {
     uint64_t drained_ms;
     uint64_t retry_journal_ms;
     uint64_t tend_ms;                    /* when the journal was tended last */
+    uint64_t in_flight;                  /* as the core said last */
+    uint64_t turn_us;                    /* when the last turn began */
     struct message recalls[RECALLS_MAX]; /* questions to the journal, to be answered this turn */
     unsigned recall_count;
     struct done_said dones[POSTS_MAX];
@@ -113,6 +118,13 @@ static struct moment read_clocks (void)
     clock_gettime (CLOCK_REALTIME, &wall);
     return (struct moment){ (uint64_t) steady.tv_sec * 1000 + (uint64_t) steady.tv_nsec / 1000000,
                             (uint64_t) wall.tv_sec * 1000 + (uint64_t) wall.tv_nsec / 1000000 };
+}
+
+static uint64_t steady_us (void)
+{
+    struct timespec now;
+    clock_gettime (CLOCK_MONOTONIC, &now);
+    return (uint64_t) now.tv_sec * 1000000 + (uint64_t) now.tv_nsec / 1000;
 }
 
 /*  ---- effects ------------------------------------------------------------ */
@@ -202,6 +214,8 @@ static void put_local (struct shell *self, const struct message *message)
         put_health_report (self, message);
         break;
     case MESSAGE_MEASURE:
+        if (message->measure.gauge == GAUGE_IN_FLIGHT)
+            self->in_flight = message->measure.value;
         monitor_gauge (self->options.monitor, self->options.spec->role, message->measure.gauge,
                        message->measure.value);
         break;
@@ -675,6 +689,21 @@ static void wait_for_work (struct shell *self)
     bus_wait (self->bus, descriptors, count, timeout_ms, held);
 }
 
+/*  Each turn with something to remember costs a commit, and wakes whoever it speaks
+    to. So when there is much to do, the next turn is let grow for a moment, in which
+    only orders are heard. Who has little in flight is not kept waiting. */
+static void gather (const struct shell *self)
+{
+    if (!self->options.journal.journal || self->in_flight < GATHER_IN_FLIGHT || is_held (self))
+        return;
+    uint64_t elapsed_us = steady_us () - self->turn_us;
+    if (elapsed_us >= GATHER_US)
+        return;
+    struct pollfd orders = { .fd = self->order_fd, .events = POLLIN };
+    struct timespec wait = { .tv_nsec = (long) (GATHER_US - elapsed_us) * 1000 };
+    ppoll (&orders, 1, &wait, NULL); /* cut short by a signal, it is a shorter wait */
+}
+
 /*  Goes on with a turn that was held, as far as it can. What the core asks for
     because a peer came or went is committed with it. */
 static void resume (struct shell *self)
@@ -709,6 +738,7 @@ static void take (struct shell *self)
 static void turn (struct shell *self)
 {
     self->now = read_clocks ();
+    self->turn_us = steady_us ();
     if (is_held (self))
         resume (self);
     else
@@ -729,6 +759,7 @@ static void *run (void *argument)
     bus_work (self->bus, self->now.steady_ms);
     tell_drained (self);
     while (atomic_load (&self->order) != ORDER_STOP) {
+        gather (self);
         self->now = read_clocks ();
         wait_for_work (self);
         turn (self);

@@ -46,7 +46,9 @@ enum what {
     DO_FLOOD,
     DO_LAST_WORD_AND_DRAINED,
     DO_RECALL,
-    DO_RECALL_IN_TURN
+    DO_RECALL_IN_TURN,
+    DO_HAVE_MUCH, /* in flight */
+    DO_HAVE_LITTLE
 };
 
 /*  Everything the core, the journal, the service and the notices note down.
@@ -231,6 +233,12 @@ static void do_what (enum what what, struct moment now, const struct effects *ef
         put_recall (effects, RECALL_RECENT, 3);
         put_recall (effects, RECALL_OPEN, 2);
         put_settled (effects, peer_address, 1);
+        break;
+    case DO_HAVE_MUCH:
+        put_gauge (effects, GAUGE_IN_FLIGHT, 1000);
+        break;
+    case DO_HAVE_LITTLE:
+        put_gauge (effects, GAUGE_IN_FLIGHT, 100);
         break;
     default:
         break;
@@ -716,6 +724,58 @@ static void test_a_journal_that_refuses_holds_everything_back (void **state)
     wait_for (&notes.handed[MESSAGE_CREDIT], 1);
     wait_for (&notes.drained, 1);
     assert_int_equal (noted (&notes.appended), 1);
+}
+
+/*  So many turns, each asked for when the one before is over; the ms they took. */
+static uint64_t take_turns (unsigned count)
+{
+    uint64_t began_ms = now_ms ();
+    for (unsigned i = 0; i < count; i++) {
+        unsigned turns = noted (&notes.handed[MESSAGE_TURN]);
+        tell (DO_NOTHING);
+        wait_for (&notes.handed[MESSAGE_TURN], turns + 1);
+    }
+    return now_ms () - began_ms;
+}
+
+static void test_turns_of_who_has_much_in_flight_are_gathered (void **state)
+{
+    (void) state;
+    start_shell ();
+    tell (DO_HAVE_MUCH);
+    wait_for (&notes.handed[MESSAGE_TURN], 2);
+    assert_true (take_turns (51) >= 98); /* 2 ms from turn to turn, read from a clock of ms */
+}
+
+/*  A machine that does other things may be slow now and then, but not always. */
+static bool is_ever_quick (void)
+{
+    uint64_t deadline_ms = now_ms () + DEADLINE_MS;
+    while (now_ms () < deadline_ms)
+        if (take_turns (10) < 18)
+            return true;
+    return false;
+}
+
+static void test_turns_of_who_has_little_in_flight_follow_at_once (void **state)
+{
+    (void) state;
+    start_shell ();
+    tell (DO_HAVE_MUCH);
+    wait_for (&notes.handed[MESSAGE_TURN], 2);
+    tell (DO_HAVE_LITTLE);
+    wait_for (&notes.handed[MESSAGE_TURN], 3);
+    assert_true (is_ever_quick ());
+}
+
+static void test_turns_without_a_journal_follow_at_once (void **state)
+{
+    (void) state;
+    fixture.options.journal = (struct journal_port){ 0 };
+    start_shell ();
+    tell (DO_HAVE_MUCH);
+    wait_for (&notes.handed[MESSAGE_TURN], 2);
+    assert_true (is_ever_quick ());
 }
 
 static uint64_t cpu_ms (void)
@@ -1463,6 +1523,9 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_a_record_is_committed_before_anything_of_its_turn_leaves, begin,
                                          end),
         cmocka_unit_test_setup_teardown (test_a_journal_that_refuses_holds_everything_back, begin, end),
+        cmocka_unit_test_setup_teardown (test_turns_of_who_has_much_in_flight_are_gathered, begin, end),
+        cmocka_unit_test_setup_teardown (test_turns_of_who_has_little_in_flight_follow_at_once, begin, end),
+        cmocka_unit_test_setup_teardown (test_turns_without_a_journal_follow_at_once, begin, end),
         cmocka_unit_test_setup_teardown (test_a_journal_that_refuses_is_not_waited_for_in_a_hot_loop, begin,
                                          end),
         cmocka_unit_test_setup_teardown (test_the_end_of_an_actor_is_told_behind_its_last_record, begin, end),
