@@ -8,6 +8,7 @@
 */
 #include "proto/raw.h"
 
+#include <endian.h>
 #include <string.h>
 
 /*  ---- heads -------------------------------------------------------------- */
@@ -63,16 +64,21 @@ static size_t bytes_left (const struct cursor *cursor)
     return (size_t) (cursor->end - cursor->at);
 }
 
-/*  A big-endian number of `width` bytes. */
+/*  A big-endian number of `width` bytes: 0, 1, 2, 4 or 8. */
 static bool take_number (struct cursor *cursor, size_t width, uint64_t *number)
 {
     if (bytes_left (cursor) < width)
         return false;
-    uint64_t sum = 0;
-    for (size_t i = 0; i < width; i++)
-        sum = sum << 8 | cursor->at[i];
+    uint64_t eight;
+    if (width == sizeof eight) { /* most numbers: positions and times */
+        memcpy (&eight, cursor->at, sizeof eight);
+        *number = be64toh (eight);
+    } else {
+        *number = 0;
+        for (size_t i = 0; i < width; i++)
+            *number = *number << 8 | cursor->at[i];
+    }
     cursor->at += width;
-    *number = sum;
     return true;
 }
 
@@ -194,16 +200,6 @@ static bool take_head (struct cursor *cursor, struct value *value)
     return take_shaped (cursor, shapes[head - SHAPED_MIN], value);
 }
 
-/*  Most objects are short strings: their bytes with the head, 0 for any other. */
-static size_t short_text (const struct cursor *cursor)
-{
-    enum { FIXSTR = 0xa0, FIXSTR_MASK = 0xe0 };
-    if (cursor->at == cursor->end || (*cursor->at & FIXSTR_MASK) != FIXSTR)
-        return 0;
-    size_t size = 1 + (size_t) (*cursor->at & ~FIXSTR_MASK);
-    return size <= bytes_left (cursor) ? size : 0;
-}
-
 bool cursor_next (struct cursor *cursor, struct value *value)
 {
     if (cursor->at == cursor->end)
@@ -228,25 +224,30 @@ static uint64_t children (const struct value *value)
 bool cursor_skip (struct cursor *cursor, struct raw *skipped)
 {
     struct cursor next = *cursor;
-    uint64_t open[RAW_DEPTH_MAX]; /* objects left to read, a level each */
+    uint64_t open[RAW_DEPTH_MAX]; /* objects left to read around the container at hand, a level each */
     size_t depth = 0;
-    do {
-        struct value value = { .type = VALUE_TEXT };
-        size_t size = short_text (&next);
-        if (size > 0)
-            next.at += size;
-        else if (!cursor_next (&next, &value))
-            return false;
-        if (depth > 0)
-            open[depth - 1]--;
-        if (value.type == VALUE_ARRAY || value.type == VALUE_MAP) {
-            if (depth == RAW_DEPTH_MAX)
-                return false;
-            open[depth++] = children (&value);
+    uint64_t left = 1; /* … and within it */
+    for (;;) {
+        struct text text;
+        while (left > 0 && cursor_short (&next, &text)) /* most objects are short strings */
+            left--;
+        if (left == 0) {
+            if (depth == 0)
+                break;
+            left = open[--depth];
+            continue;
         }
-        while (depth > 0 && open[depth - 1] == 0)
-            depth--;
-    } while (depth > 0);
+        struct value value;
+        if (!cursor_next (&next, &value))
+            return false;
+        left--;
+        if (value.type != VALUE_ARRAY && value.type != VALUE_MAP)
+            continue;
+        if (depth == RAW_DEPTH_MAX)
+            return false;
+        open[depth++] = left;
+        left = children (&value);
+    }
 
     if (next.at - cursor->at > UINT32_MAX)
         return false;
@@ -258,12 +259,10 @@ bool cursor_skip (struct cursor *cursor, struct raw *skipped)
 
 bool cursor_take (struct cursor *cursor, struct value *value, struct raw *taken)
 {
-    size_t size = short_text (cursor);
-    if (size > 0) {
+    const uint8_t *before = cursor->at;
+    if (cursor_short (cursor, &value->text)) {
         value->type = VALUE_TEXT;
-        value->text = (struct text){ (const char *) cursor->at + 1, (uint32_t) size - 1 };
-        *taken = (struct raw){ cursor->at, (uint32_t) size };
-        cursor->at += size;
+        *taken = (struct raw){ before, (uint32_t) (cursor->at - before) };
         return true;
     }
     struct cursor next = *cursor;

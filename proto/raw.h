@@ -59,6 +59,21 @@ bool cursor_skip (struct cursor *cursor, struct raw *skipped);
     too, in one look. */
 bool cursor_take (struct cursor *cursor, struct value *value, struct raw *taken);
 
+/*  Steps over a string of at most 31 bytes, as nearly all keys and names are. False,
+    with the cursor unmoved, for anything else. */
+static inline bool cursor_short (struct cursor *cursor, struct text *text)
+{
+    enum { FIXSTR = 0xa0, FIXSTR_MASK = 0xe0 };
+    if (cursor->at == cursor->end || (*cursor->at & FIXSTR_MASK) != FIXSTR)
+        return false;
+    uint32_t size = *cursor->at & (uint8_t) ~FIXSTR_MASK;
+    if (size >= (size_t) (cursor->end - cursor->at))
+        return false;
+    *text = (struct text){ (const char *) cursor->at + 1, size };
+    cursor->at += 1 + size;
+    return true;
+}
+
 /*  True when the bytes are exactly one well-formed object. */
 bool raw_valid (struct raw raw);
 

@@ -13,10 +13,16 @@
     -   A container of level 1 keeps its first DATA_KEYS_MAX entries; the rest
         is skipped.
     -   The outermost container is bounded by size_max alone.
+
+    Nearly every token is short and far from every limit. Such a one is written at
+    once, behind a single comparison: `brisk_end` is where care has to begin, and 0
+    where it is needed anyway. The careful way knows every limit, and is the only
+    one that does.
 */
 #include "actors/base/json.h"
 
 #include <assert.h>
+#include <endian.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -67,6 +73,7 @@ struct json_reader {
     struct packer packer; /* the result; its capacity is what is allocated */
     struct level levels[LEVELS_MAX];
     uint32_t level;       /* containers open, skipped ones included */
+    size_t brisk_end;     /* what ends before this breaks no limit; 0: take care */
     bool skipping;        /* until only two containers are open again */
     bool value_dropped;   /* the value of the key just seen is left out */
     size_t whole_size;    /* result up to the last whole element of level 1 */
@@ -199,7 +206,7 @@ static bool admit (struct json_reader *reader)
     return !dropped;
 }
 
-/*  ---- yajl's events ------------------------------------------------------ */
+/*  ---- yajl's events, with care ------------------------------------------- */
 
 /*  Ends a scalar that was packed. */
 static int scalar (struct json_reader *reader)
@@ -210,9 +217,8 @@ static int scalar (struct json_reader *reader)
     return 1;
 }
 
-static int on_null (void *context)
+static int careful_null (struct json_reader *reader)
 {
-    struct json_reader *reader = context;
     if (!admit (reader))
         return 1;
     if (!reserve (reader, 0))
@@ -221,9 +227,8 @@ static int on_null (void *context)
     return scalar (reader);
 }
 
-static int on_boolean (void *context, int boolean)
+static int careful_boolean (struct json_reader *reader, int boolean)
 {
-    struct json_reader *reader = context;
     if (!admit (reader))
         return 1;
     if (!reserve (reader, 0))
@@ -274,9 +279,8 @@ static bool small_uint (const char *digits, size_t size, uint64_t *uint)
     return size <= DIGITS_MAX;
 }
 
-static int on_number (void *context, const char *digits, size_t size)
+static int careful_number (struct json_reader *reader, const char *digits, size_t size)
 {
-    struct json_reader *reader = context;
     uint64_t uint;
     if (!admit (reader))
         return 1;
@@ -315,9 +319,8 @@ static bool pack_string (struct json_reader *reader, const unsigned char *string
     return true;
 }
 
-static int on_string (void *context, const unsigned char *string, size_t size)
+static int careful_string (struct json_reader *reader, const unsigned char *string, size_t size)
 {
-    struct json_reader *reader = context;
     if (!admit (reader))
         return 1;
     if (!pack_string (reader, string, size))
@@ -325,9 +328,8 @@ static int on_string (void *context, const unsigned char *string, size_t size)
     return scalar (reader);
 }
 
-static int on_key (void *context, const unsigned char *string, size_t size)
+static int careful_key (struct json_reader *reader, const unsigned char *string, size_t size)
 {
-    struct json_reader *reader = context;
     if (reader->skipping)
         return 1;
     reader->value_dropped = !enter (reader);
@@ -339,7 +341,7 @@ static int on_key (void *context, const unsigned char *string, size_t size)
 }
 
 /*  A container begins. */
-static int open_container (struct json_reader *reader, bool map)
+static int careful_open (struct json_reader *reader, bool map)
 {
     bool admitted = admit (reader);
     if (admitted && reader->level == LEVELS_MAX) {
@@ -372,12 +374,19 @@ static void write_wide_head (struct json_reader *reader, uint32_t count)
         head[1 + i] = (uint8_t) (count >> (24 - 8 * i));
 }
 
+/*  The head of a container with few entries. */
+static uint8_t slim_head (const struct level *level)
+{
+    enum { FIXMAP = 0x80, FIXARRAY = 0x90 };
+    return (uint8_t) ((level->map ? FIXMAP : FIXARRAY) | level->count);
+}
+
 /*  Writes the head of another container that ended, after its contents. */
 static bool write_head (struct json_reader *reader, const struct level *level)
 {
     assert (level->count <= DATA_KEYS_MAX);
     if (level->count <= SLIM_COUNT_MAX) {
-        reader->packer.data[level->head] = (uint8_t) ((level->map ? 0x80 : 0x90) | level->count);
+        reader->packer.data[level->head] = slim_head (level);
         return true;
     }
     enum { MORE = 2 };
@@ -394,7 +403,7 @@ static bool write_head (struct json_reader *reader, const struct level *level)
 }
 
 /*  A container ends. */
-static int close_container (struct json_reader *reader)
+static int careful_close (struct json_reader *reader)
 {
     assert (reader->level > 0);
     const struct level *level = NULL;
@@ -414,6 +423,169 @@ static int close_container (struct json_reader *reader)
     return 1;
 }
 
+/*  ---- yajl's events, briskly --------------------------------------------- */
+
+/*  Finds out again where care begins: the limits of the result, of its memory, and
+    of the data that is open. To be called when any of them changed. */
+static void set_brisk_end (struct json_reader *reader)
+{
+    reader->brisk_end = 0;
+    if (reader->level < 2 || reader->skipping || reader->value_dropped)
+        return;
+    size_t end = reader->packer.capacity < reader->size_max ? reader->packer.capacity : reader->size_max;
+    size_t data_end = reader->levels[2].head + DATA_SIZE_MAX;
+    reader->brisk_end = reader->level > 2 && data_end < end ? data_end : end;
+}
+
+/*  Ends what was done with care. */
+static int cared (struct json_reader *reader, int result)
+{
+    set_brisk_end (reader);
+    return result;
+}
+
+/*  Where something of so many bytes and a head goes that is one more entry, or not
+    yet; NULL when it needs care. */
+static uint8_t *brisk_place (const struct json_reader *reader, size_t size, bool entry)
+{
+    if (reader->packer.size + SCALAR_SIZE_MAX + size > reader->brisk_end ||
+        reader->levels[reader->level - 1].count + entry > DATA_KEYS_MAX)
+        return NULL;
+    return reader->packer.data + reader->packer.size;
+}
+
+/*  The same for a value, which is an entry of its own in an array only, and counts
+    as one from here on. */
+static uint8_t *brisk_value (struct json_reader *reader, size_t size)
+{
+    if (reader->brisk_end == 0)
+        return NULL;
+    struct level *level = &reader->levels[reader->level - 1];
+    uint8_t *place = brisk_place (reader, size, !level->map);
+    if (place)
+        level->count += !level->map;
+    return place;
+}
+
+/*  Copies a few bytes, without reading beyond them: calling a function for each string
+    costs more than most strings. */
+static void copy_few (uint8_t *to, const unsigned char *from, size_t size)
+{
+    if (size > 16) {
+        memcpy (to, from, size);
+    } else if (size >= 8) {
+        memcpy (to, from, 8);
+        memcpy (to + size - 8, from + size - 8, 8);
+    } else if (size >= 4) {
+        memcpy (to, from, 4);
+        memcpy (to + size - 4, from + size - 4, 4);
+    } else {
+        for (size_t i = 0; i < size; i++)
+            to[i] = from[i];
+    }
+}
+
+/*  Writes a string that needs no more than one byte for its size. */
+static void put_text (struct json_reader *reader, uint8_t *place, const unsigned char *string, size_t size)
+{
+    enum { FIXSTR = 0xa0, FIXSTR_SIZE_MAX = 31, STR8 = 0xd9 };
+    size_t head = 1;
+    if (size <= FIXSTR_SIZE_MAX) {
+        place[0] = (uint8_t) (FIXSTR | size);
+    } else {
+        place[0] = STR8;
+        place[1] = (uint8_t) size;
+        head = 2;
+    }
+    copy_few (place + head, string, size);
+    reader->packer.size += head + size;
+}
+
+/*  Writes an integer in its shortest form. */
+static void put_uint (struct json_reader *reader, uint8_t *place, uint64_t uint)
+{
+    enum { FIXINT_MAX = 0x7f, UINT8 = 0xcc, UINT16 = 0xcd, UINT32 = 0xce, UINT64 = 0xcf };
+    unsigned width = uint <= FIXINT_MAX   ? 0
+                     : uint <= UINT8_MAX  ? 1
+                     : uint <= UINT16_MAX ? 2
+                     : uint <= UINT32_MAX ? 4
+                                          : 8;
+    static const uint8_t heads[] = { 0, UINT8, UINT16, 0, UINT32, 0, 0, 0, UINT64 };
+    uint64_t bytes = htobe64 (width ? uint << (64 - 8 * width) : uint << 56);
+    if (width)
+        *place++ = heads[width];
+    memcpy (place, &bytes, sizeof bytes);
+    reader->packer.size += width ? 1 + width : 1;
+}
+
+/*  Writes a value of one byte: nil, true or false. */
+static bool put_byte (struct json_reader *reader, uint8_t byte)
+{
+    uint8_t *place = brisk_value (reader, 0);
+    if (!place)
+        return false;
+    *place = byte;
+    reader->packer.size++;
+    return true;
+}
+
+static int on_null (void *context)
+{
+    enum { NIL = 0xc0 };
+    struct json_reader *reader = context;
+    return put_byte (reader, NIL) ? 1 : cared (reader, careful_null (reader));
+}
+
+static int on_boolean (void *context, int boolean)
+{
+    enum { FALSE = 0xc2, TRUE = 0xc3 };
+    struct json_reader *reader = context;
+    return put_byte (reader, boolean ? TRUE : FALSE) ? 1 : cared (reader, careful_boolean (reader, boolean));
+}
+
+static int on_number (void *context, const char *digits, size_t size)
+{
+    struct json_reader *reader = context;
+    uint64_t uint;
+    uint8_t *place = small_uint (digits, size, &uint) ? brisk_value (reader, 0) : NULL;
+    if (!place)
+        return cared (reader, careful_number (reader, digits, size));
+    put_uint (reader, place, uint);
+    return 1;
+}
+
+static int on_string (void *context, const unsigned char *string, size_t size)
+{
+    struct json_reader *reader = context;
+    uint8_t *place = size <= UINT8_MAX ? brisk_value (reader, size) : NULL;
+    if (!place)
+        return cared (reader, careful_string (reader, string, size));
+    put_text (reader, place, string, size);
+    return 1;
+}
+
+static int on_key (void *context, const unsigned char *string, size_t size)
+{
+    struct json_reader *reader = context;
+    uint8_t *place = size <= UINT8_MAX && reader->brisk_end > 0 ? brisk_place (reader, size, true) : NULL;
+    if (!place)
+        return cared (reader, careful_key (reader, string, size));
+    reader->levels[reader->level - 1].count++;
+    put_text (reader, place, string, size);
+    return 1;
+}
+
+static int open_container (struct json_reader *reader, bool map)
+{
+    if (reader->level == LEVELS_MAX || !brisk_value (reader, 0))
+        return cared (reader, careful_open (reader, map));
+    reader->levels[reader->level++] = (struct level){ .head = reader->packer.size, .map = map };
+    reader->packer.size += SLIM_HEAD_SIZE;
+    if (reader->level == 3)
+        set_brisk_end (reader);
+    return 1;
+}
+
 static int on_start_map (void *context)
 {
     return open_container (context, true);
@@ -426,7 +598,16 @@ static int on_start_array (void *context)
 
 static int on_end (void *context)
 {
-    return close_container (context);
+    struct json_reader *reader = context;
+    if (reader->brisk_end == 0 || reader->level <= 2 ||
+        reader->levels[reader->level - 1].count > SLIM_COUNT_MAX)
+        return cared (reader, careful_close (reader));
+    reader->level--;
+    const struct level *level = &reader->levels[reader->level];
+    reader->packer.data[level->head] = slim_head (level);
+    if (reader->level == 2)
+        set_brisk_end (reader);
+    return 1;
 }
 
 static const yajl_callbacks callbacks = {
@@ -489,6 +670,7 @@ void json_reader_reset (struct json_reader *reader)
     reader->packer = packer;
     json_filter_init (&reader->filter, parse, reader);
     reader->level = 0;
+    reader->brisk_end = 0;
     reader->whole_size = 0;
     reader->whole_count = 0;
     reader->skipping = reader->value_dropped = false;

@@ -2,78 +2,109 @@
 
 #include "actors/ingest/page.h"
 
+#include <string.h>
+
 #include "proto/raw.h"
-#include "proto/text.h"
 
-/*  A name of an app or a type: a string of sensible length, or empty. */
-static struct text name_of (const struct value *value)
+static void take_data (struct event *event, struct raw raw)
 {
-    bool usable = value->type == VALUE_TEXT && value->text.size <= NAME_SIZE_MAX;
-    return usable ? value->text : NO_TEXT;
-}
-
-static void take_data (struct event *event, struct raw raw, const struct value *value)
-{
+    struct value value;
     event->fault = FAULT_NONE;
     event->data = NO_RAW;
-    if (value->type == VALUE_EXT && value->ext == EXT_CUT) {
-        bool known = value->text.size == 1 && value->text.data[0] >= FAULT_DATA_SIZE &&
-                     value->text.data[0] <= FAULT_DATA_DEPTH;
-        event->fault = known ? (enum fault) value->text.data[0] : FAULT_DATA_SIZE;
-    } else if (raw.size > DATA_SIZE_MAX) {
+    if (raw.size > DATA_SIZE_MAX) {
         event->fault = FAULT_DATA_SIZE;
+    } else if (raw_value (raw, &value) && value.type == VALUE_EXT && value.ext == EXT_CUT) {
+        bool known = value.text.size == 1 && value.text.data[0] >= FAULT_DATA_SIZE &&
+                     value.text.data[0] <= FAULT_DATA_DEPTH;
+        event->fault = known ? (enum fault) value.text.data[0] : FAULT_DATA_SIZE;
     } else {
         event->data = raw;
     }
 }
 
-/*  An integer >= 0; false for anything else. */
-static bool number_of (struct raw raw, const struct value *value, uint64_t *number)
+/*  An integer from 0 to `max`; false for anything else. */
+static bool take_number (struct cursor *page, uint64_t max, uint64_t *number, bool *usable)
 {
-    *number = value->uint;
-    return value->type == VALUE_UINT || raw_uint (raw, number);
+    struct raw raw;
+    struct value value;
+    if (!cursor_take (page, &value, &raw))
+        return false;
+    *number = value.uint;
+    *usable = (value.type == VALUE_UINT || raw_uint (raw, number)) && *number <= max;
+    return true;
 }
 
-/*  A key that stands twice counts as it does the last time, as in JavaScript. */
-static void take_field (struct event *event, struct text key, struct raw raw, const struct value *value)
+/*  A name of an app or a type: a string of sensible length, or empty. */
+static bool take_name (struct cursor *page, struct text *name)
 {
-    uint64_t number;
+    struct raw raw;
+    struct value value;
+    if (cursor_short (page, name))
+        return true;
+    if (!cursor_take (page, &value, &raw))
+        return false;
+    bool usable = value.type == VALUE_TEXT && value.text.size <= NAME_SIZE_MAX;
+    *name = usable ? value.text : NO_TEXT;
+    return true;
+}
+
+enum field { FIELD_OTHER, FIELD_ID, FIELD_TIMESTAMP, FIELD_FROM, FIELD_TYPE, FIELD_DATA };
+
+/*  Whether a key of the same size is this one. */
+#define IS(key, name) (memcmp ((key).data, name, sizeof name - 1) == 0)
+
+static enum field field_of (struct text key)
+{
     switch (key.size) { /* few keys have the size of one that counts */
     case sizeof "id" - 1:
-        if (text_equal (key, TEXT_LITERAL ("id")))
-            event->position = number_of (raw, value, &number) && number <= POSITION_MAX ? number : 0;
-        break;
+        return IS (key, "id") ? FIELD_ID : FIELD_OTHER;
     case sizeof "timestamp" - 1:
-        if (text_equal (key, TEXT_LITERAL ("timestamp")) && number_of (raw, value, &number) &&
-            number <= INT64_MAX)
-            event->timestamp = (int64_t) number;
-        break;
+        return IS (key, "timestamp") ? FIELD_TIMESTAMP : FIELD_OTHER;
     case sizeof "from" - 1: /* and "type", "data" */
-        if (text_equal (key, TEXT_LITERAL ("from")))
-            event->source = name_of (value);
-        else if (text_equal (key, TEXT_LITERAL ("type")))
-            event->type = name_of (value);
-        else if (text_equal (key, TEXT_LITERAL ("data")))
-            take_data (event, raw, value);
-        break;
+        return IS (key, "from")   ? FIELD_FROM
+               : IS (key, "type") ? FIELD_TYPE
+               : IS (key, "data") ? FIELD_DATA
+                                  : FIELD_OTHER;
     default:
-        break;
+        return FIELD_OTHER;
     }
 }
 
-/*  Reads the pairs of an object into an event. */
-static bool take_fields (struct cursor *page, uint32_t count, struct event *event)
+/*  Reads a pair of an object into an event. A key that stands twice counts as it
+    does the last time, as in JavaScript. */
+static bool take_pair (struct cursor *page, struct event *event)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        struct raw raw;
-        struct value key;
-        struct value value;
-        if (!cursor_take (page, &key, &raw) || !cursor_take (page, &value, &raw))
+    uint64_t number;
+    bool usable;
+    struct raw raw;
+    struct text key = NO_TEXT;
+    if (!cursor_short (page, &key) && !cursor_skip (page, NULL)) /* every key that counts is short */
+        return false;
+    switch (field_of (key)) {
+    case FIELD_OTHER:
+        break;
+    case FIELD_ID:
+        if (!take_number (page, POSITION_MAX, &number, &usable))
             return false;
-        if (key.type == VALUE_TEXT)
-            take_field (event, key.text, raw, &value);
+        event->position = usable ? number : 0;
+        return true;
+    case FIELD_TIMESTAMP:
+        if (!take_number (page, INT64_MAX, &number, &usable))
+            return false;
+        if (usable)
+            event->timestamp = (int64_t) number;
+        return true;
+    case FIELD_FROM:
+        return take_name (page, &event->source);
+    case FIELD_TYPE:
+        return take_name (page, &event->type);
+    case FIELD_DATA:
+        if (!cursor_skip (page, &raw))
+            return false;
+        take_data (event, raw);
+        return true;
     }
-    return true;
+    return cursor_skip (page, NULL);
 }
 
 bool page_next (struct cursor *page, struct event *event)
@@ -85,8 +116,9 @@ bool page_next (struct cursor *page, struct event *event)
         return false;
     if (map.type != VALUE_MAP)
         return cursor_skip (page, NULL);
-    if (!take_fields (&element, map.count, event))
-        return false;
+    for (uint32_t i = 0; i < map.count; i++)
+        if (!take_pair (&element, event))
+            return false;
     *page = element;
     if (event->source.size == 0 || event->type.size == 0) {
         event->fault = FAULT_NAME;
