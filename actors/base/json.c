@@ -471,8 +471,11 @@ static uint8_t *brisk_value (struct json_reader *reader, size_t size)
     costs more than most strings. */
 static void copy_few (uint8_t *to, const unsigned char *from, size_t size)
 {
-    if (size > 16) {
+    if (size > 32) {
         memcpy (to, from, size);
+    } else if (size >= 16) {
+        memcpy (to, from, 16);
+        memcpy (to + size - 16, from + size - 16, 16);
     } else if (size >= 8) {
         memcpy (to, from, 8);
         memcpy (to + size - 8, from + size - 8, 8);

@@ -178,28 +178,25 @@ static size_t filter_outside (struct json_filter *filter, const char *bytes, siz
 
 /*  ---- text without escapes ----------------------------------------------- */
 
-/*  The top bit of each of eight bytes that is a quote: those that are zero once
-    the quote is taken off them. */
-static uint64_t quotes_of_word (uint64_t word)
-{
-    const uint64_t low = UINT64_C (0x7f7f7f7f7f7f7f7f);
-    word ^= UINT64_C (0x2222222222222222);
-    return ~(((word & low) + low) | word | low);
-}
+/*  Bytes that are looked at side by side, where the processor can. */
+typedef uint8_t lanes __attribute__ ((vector_size (16)));
 
 /*  Whether the number of quotes is odd. */
 static bool quotes_odd (const char *bytes, size_t size)
 {
-    uint64_t marks = 0;
+    lanes marks = { 0 }; /* all bits of a lane that saw an odd number of them */
     size_t at = 0;
-    for (; at + sizeof (uint64_t) <= size; at += sizeof (uint64_t)) {
-        uint64_t word;
-        memcpy (&word, bytes + at, sizeof word);
-        marks ^= quotes_of_word (word);
+    for (; at + sizeof marks <= size; at += sizeof marks) {
+        lanes some;
+        memcpy (&some, bytes + at, sizeof some);
+        marks ^= (lanes) (some == '"');
     }
+    unsigned odd = 0;
     for (; at < size; at++)
-        marks ^= bytes[at] == '"';
-    return __builtin_parityll (marks);
+        odd ^= bytes[at] == '"';
+    for (size_t lane = 0; lane < sizeof marks; lane++)
+        odd ^= marks[lane] & 1;
+    return odd;
 }
 
 /*  Bytes of the number or literal that a text outside of strings ends with. */
