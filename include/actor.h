@@ -42,6 +42,8 @@ struct effects {
     /*  Takes a message. Views in it need to live only until put returns. */
     void (*put) (void *sink, struct address to, const struct message *message);
     void *sink;
+    /*  Log lines below it are wanted by nobody, and need not be put; 0: all are. */
+    enum log_level log_level;
 };
 
 struct actor_spec {

@@ -55,6 +55,8 @@ void put_health (const struct effects *effects, enum service service, enum servi
 void put_log (const struct effects *effects, enum log_level level, struct about about, const char *format,
               ...)
 {
+    if (level < effects->log_level)
+        return;
     /*  One byte more than a line holds, so that a cut sees what it cuts. */
     char line[LOG_SIZE_MAX + 2];
     va_list arguments;

@@ -27,7 +27,8 @@ struct about {
     struct text user;
 };
 
-/*  A log line, in printf's format, cut at LOG_SIZE_MAX. */
+/*  A log line, in printf's format, cut at LOG_SIZE_MAX; one that nobody wants is not
+    even made. */
 void put_log (const struct effects *effects, enum log_level level, struct about about, const char *format,
               ...) __attribute__ ((format (printf, 4, 5)));
 

@@ -250,12 +250,16 @@ static void add_escape (struct builder *builder, const char *prefix, const char 
 void builder_percent (struct builder *builder, struct text text)
 {
     size_t before = builder->size;
+    uint32_t plain = 0; /* where the bytes begin that stay as they are */
     for (uint32_t i = 0; i < text.size && !builder->overflow; i++) {
         if (is_unreserved (text.data[i]))
-            builder_add (builder, (struct text){ text.data + i, 1 });
-        else
-            add_escape (builder, "%", "0123456789ABCDEF", text.data[i]);
+            continue;
+        builder_add (builder, (struct text){ text.data + plain, i - plain });
+        add_escape (builder, "%", "0123456789ABCDEF", text.data[i]);
+        plain = i + 1;
     }
+    if (text.size > plain)
+        builder_add (builder, (struct text){ text.data + plain, text.size - plain });
     if (builder->overflow)
         cut_back (builder, before);
 }

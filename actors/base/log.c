@@ -59,6 +59,11 @@ bool log_wants (enum log_level level)
     return level >= settings.level;
 }
 
+enum log_level log_least (void)
+{
+    return settings.level;
+}
+
 uint64_t log_dropped (void)
 {
     return atomic_load (&dropped);

@@ -18,6 +18,9 @@ void log_open (enum log_level level, enum log_format format);
 /*  True when lines of this level are written. */
 bool log_wants (enum log_level level);
 
+/*  The lowest level that is written. */
+enum log_level log_least (void);
+
 /*  Writes a line of an actor, or of "guerdon" itself. `about` may be empty. */
 void log_write (const char *actor, enum log_level level, struct about about, struct text text);
 

@@ -807,7 +807,7 @@ struct shell *shell_new (const struct shell_options *options, char *reason, size
     self->datagram = -1;
     self->order_fd = -1;
     pthread_mutex_init (&self->posts_lock, NULL);
-    self->effects = (struct effects){ shell_put, self };
+    self->effects = (struct effects){ shell_put, self, log_least () };
     if (!open_all (self, reason, reason_size)) {
         shell_destroy (&self);
         return NULL;

@@ -48,7 +48,8 @@ struct decision {
     struct terms terms;                 /* as configured */
     char keys_bytes[KEYS_SIZE_MAX + 1]; /* "auth,$reward$<id>" */
     struct text keys;
-    struct text marker; /* the second of the keys */
+    struct text marker;   /* the second of the keys */
+    uint64_t reward_hash; /* of the configured reward, as in a key of the past */
 
     struct asker askers[INGESTS_MAX]; /* who asked for credit */
     unsigned asker_count;
@@ -100,6 +101,7 @@ static void decision_init (void *memory, const struct settings *settings)
     self->terms = (struct terms){ settings->reward_amount, text_of (settings->reward_currency),
                                   text_of (settings->reward_id) };
     snprintf (self->keys_bytes, sizeof self->keys_bytes, "auth,$reward$%s", settings->reward_id);
+    self->reward_hash = text_hash (self->terms.reward, settings->hash_seed);
     self->keys = text_of (self->keys_bytes);
     self->marker = text_of (self->keys_bytes + strlen ("auth,"));
     past_init (&self->past, at, 2 * settings->window);
@@ -126,14 +128,21 @@ static struct terms terms_of (const struct decision *self, const struct item *it
 /*  Under what the grants of a player and reward are remembered. */
 static uint64_t past_key (const struct decision *self, struct text user, struct text reward)
 {
-    return text_hash (user, self->settings->hash_seed ^ text_hash (reward, 0));
+    return text_hash (user, self->settings->hash_seed) ^ text_hash (reward, self->settings->hash_seed);
+}
+
+/*  The same for a player's item. Both hashes are mostly known: the player's since it
+    came, the reward's since the start. */
+static uint64_t past_key_of (const struct decision *self, int32_t at, const struct item *item)
+{
+    if (item->other_terms)
+        return past_key (self, queue_user (&self->queue, at), terms_of (self, item).reward);
+    return self->queue.players[at].hash ^ self->reward_hash;
 }
 
 static struct past_view look (const struct decision *self, int32_t at, const struct item *item)
 {
-    struct text user = queue_user (&self->queue, at);
-    return past_look (&self->past, past_key (self, user, terms_of (self, item).reward), item->position,
-                      item->timestamp);
+    return past_look (&self->past, past_key_of (self, at, item), item->position, item->timestamp);
 }
 
 /*  What a log line about the player's first item is about. */
@@ -313,7 +322,7 @@ static void end_grant (struct decision *self, int32_t at, enum grant_state state
     struct text user = queue_user (&self->queue, at);
     struct terms terms = terms_of (self, item);
     remember (user, item, terms, state, (struct because){ .reason = reason }, now, effects);
-    struct past_grant ended = { .key = past_key (self, user, terms.reward),
+    struct past_grant ended = { .key = past_key_of (self, at, item),
                                 .grant = item->grant,
                                 .position = item->position,
                                 .timestamp = item->timestamp,
@@ -452,7 +461,9 @@ static void on_login (struct decision *self, struct moment now, const struct mes
         event_age (self, known, false);
         return;
     }
-    int32_t at = queue_player (&self->queue, user);
+    /*  Items without an event are rare, and the player is looked up again below. */
+    bool some = self->alone + self->retries > 0;
+    int32_t at = some ? queue_player (&self->queue, user) : NONE;
     struct item *alone =
         at == NONE ? NULL : queue_alone (&self->queue, at, event->position, event->timestamp);
     if (alone) { /* the grant that it brought is at work */

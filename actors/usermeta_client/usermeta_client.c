@@ -14,6 +14,10 @@
 /*  Reads looked at, at most, when one request is gathered. */
 enum { GATHER_SCAN_MAX = 4 * READ_USERS_MAX };
 
+/*  Marks by which a user that is named already is found, and the bytes at the end of
+    an id that choose one. */
+enum { GATHER_MARKS_MAX = 4096, GATHER_MARK_BYTES = 16 };
+
 /*  From its first failure on, a lone request is given this long. */
 enum { PATIENCE_MS = 10000 };
 
@@ -260,8 +264,24 @@ struct gathering {
     struct builder path; /* measures the list of users */
     size_t tail_size;    /* bytes of the path behind it */
     uint32_t job;
-    uint32_t last; /* of its requests */
+    uint32_t last;                         /* of its requests */
+    uint64_t marks[GATHER_MARKS_MAX / 64]; /* a bit for each user that is in the list */
 };
+
+/*  Sets the mark of a user; true when it was not there, so that the user is not in
+    the list. Who chooses ids that share a mark makes a search necessary, no more. */
+static bool mark (struct gathering *gathering, struct text user)
+{
+    uint32_t hash = user.size;
+    for (uint32_t i = user.size > GATHER_MARK_BYTES ? user.size - GATHER_MARK_BYTES : 0; i < user.size; i++)
+        hash = hash * 31 + (uint8_t) user.data[i];
+    hash = hash * 0x9e3779b1u >> 16;
+    uint64_t *word = &gathering->marks[hash % GATHER_MARKS_MAX / 64];
+    uint64_t bit = UINT64_C (1) << hash % 64;
+    bool fresh = !(*word & bit);
+    *word |= bit;
+    return fresh;
+}
 
 static bool gathered (const struct gathering *gathering, struct text user)
 {
@@ -278,7 +298,7 @@ static bool fits (struct gathering *gathering, uint32_t slot)
 {
     struct text user = requests_user (gathering->requests, slot);
     if (!text_equal (requests_what (gathering->requests, slot), gathering->keys) ||
-        usermeta_user_alone (user) || gathered (gathering, user))
+        usermeta_user_alone (user) || (!mark (gathering, user) && gathered (gathering, user)))
         return false;
     size_t before = gathering->path.size;
     builder_literal (&gathering->path, ",");
@@ -292,7 +312,7 @@ static bool fits (struct gathering *gathering, uint32_t slot)
 
 static void begin (struct gathering *gathering, struct usermeta_client *self, uint32_t job)
 {
-    gathering->requests = &self->client.requests;
+    *gathering = (struct gathering){ .requests = &self->client.requests };
     gathering->keys = requests_what (gathering->requests, job);
     gathering->job = gathering->last = job;
     gathering->path = client_path (&self->client);
@@ -301,6 +321,7 @@ static void begin (struct gathering *gathering, struct usermeta_client *self, ui
     gathering->path = client_path (&self->client);
     builder_literal (&gathering->path, "/");
     builder_percent (&gathering->path, requests_user (gathering->requests, job));
+    mark (gathering, requests_user (gathering->requests, job));
 }
 
 static uint32_t gather (void *room)

@@ -581,7 +581,7 @@ static void add_actors (const struct actor_spec *spec, uint16_t count)
         spec->init (actor->state, &cluster.settings);
         actor->outbox = outbox_new ();
         assert (actor->outbox);
-        actor->effects = (struct effects){ actor_put, actor };
+        actor->effects = (struct effects){ .put = actor_put, .sink = actor };
         actor->mail_end = &actor->mail;
         actor->alarm_ns = UINT64_MAX;
         make_ready (actor, false);

@@ -378,7 +378,7 @@ void actor_start (struct actor *actor)
     assert (actor->state != MAP_FAILED);
     actor->spec->init (actor->state, &actor->settings);
     actor->outbox = outbox_new ();
-    actor->effects = (struct effects){ actor_put, actor };
+    actor->effects = (struct effects){ .put = actor_put, .sink = actor };
     memset (actor->timers, 0, sizeof actor->timers);
     memset (actor->counts, 0, sizeof actor->counts);
     actor->recall_count = 0;

@@ -186,7 +186,7 @@ static inline void harness_init (struct harness *harness, const struct actor_spe
     harness->spec = spec;
     harness->settings = *settings;
     harness->now = (struct moment){ 3600000, 1795000000000 };
-    harness->sink = (struct effects){ harness_put, harness };
+    harness->sink = (struct effects){ .put = harness_put, .sink = harness };
     size_t size = spec->state_size (&harness->settings);
     harness->state = calloc (1, size ? size : 1);
     assert (harness->state);

@@ -156,7 +156,7 @@ static void sink_put (void *context, struct address to, const struct message *me
 }
 
 static struct sink sink;
-static const struct effects effects = { sink_put, &sink };
+static const struct effects effects = { .put = sink_put, .sink = &sink };
 
 static int forget (void **state)
 {
@@ -221,6 +221,19 @@ static void test_a_log_line_says_what_it_is_about (void **state)
     assert_string_equal (sink.text, "this is 42%");
 }
 
+static void test_a_log_line_that_nobody_wants_is_not_put (void **state)
+{
+    (void) state;
+    struct effects quiet = effects;
+    quiet.log_level = LOG_WARN;
+    put_log (&quiet, LOG_INFO, (struct about){ 0 }, "nothing");
+    assert_int_equal (sink.count, 0);
+    put_log (&quiet, LOG_WARN, (struct about){ 0 }, "something");
+    assert_int_equal (sink.count, 1);
+    put_log (&effects, LOG_TRACE, (struct about){ 0 }, "everything");
+    assert_int_equal (sink.count, 2);
+}
+
 static void test_a_log_line_that_is_too_long_is_cut_between_characters (void **state)
 {
     (void) state;
@@ -277,6 +290,7 @@ int main (void)
         cmocka_unit_test_setup (test_each_effect_is_one_message_to_the_right_place, forget),
         cmocka_unit_test_setup (test_a_reason_that_is_too_long_is_cut, forget),
         cmocka_unit_test_setup (test_a_log_line_says_what_it_is_about, forget),
+        cmocka_unit_test_setup (test_a_log_line_that_nobody_wants_is_not_put, forget),
         cmocka_unit_test_setup (test_a_log_line_that_is_too_long_is_cut_between_characters, forget),
         cmocka_unit_test_setup (test_a_log_line_at_its_limit_is_kept, forget),
         cmocka_unit_test_setup (test_a_user_id_that_no_field_holds_is_cut_in_the_log, forget),
