@@ -25,7 +25,9 @@ enum {
     ACTORS_MAX = 3 * CLIENTS_MAX + 2,
     TURN_FRAMES_MAX = 256, /* as actors/base/shell.c */
     COUNTS_EVERY_MS = 20,  /* as actors/base/shell.c */
-    HELD_MS = 1000,        /* how long a poll is held that finds nothing */
+    GATHER_US = 2000,      /* as actors/base/shell.c */
+    GATHER_IN_FLIGHT = 256,
+    HELD_MS = 1000, /* how long a poll is held that finds nothing */
     RECALLS_MAX = 4,
     EVENTS_MAX = 10000000,
     DEADLINE_MS = 3600000 /* of virtual time: by then it is stuck */
@@ -62,9 +64,10 @@ struct cluster_actor {
     struct call *answered; /* not yet handed over */
     struct cluster_actor *next_ready;
     struct mail *sent; /* by the turn that is taken */
-    bool busy, queued, wakes, remembers;
-    uint64_t quarters; /* of work units, in this turn */
-    uint64_t frames;   /* in this turn */
+    bool busy, queued, wakes, remembers, gathered;
+    uint64_t in_flight; /* as the core said last */
+    uint64_t quarters;  /* of work units, in this turn */
+    uint64_t frames;    /* in this turn */
     uint64_t busy_ns;
     uint64_t all_units, all_frames, all_wakes, all_turns;
 };
@@ -226,13 +229,17 @@ static void put_local (struct cluster_actor *actor, const struct message *messag
         assert (actor->recall_count < RECALLS_MAX);
         actor->recalls[actor->recall_count++] = *message;
         break;
+    case MESSAGE_MEASURE:
+        if (message->measure.gauge == GAUGE_IN_FLIGHT)
+            actor->in_flight = message->measure.value;
+        break;
     case MESSAGE_LOG:
         if (message->log.level >= LOG_WARN)
             fprintf (stderr, "bench_cluster: %s/%u: %.*s\n", role_name (actor->self.role),
                      (unsigned) actor->self.peer, (int) message->log.text.size, message->log.text.data);
         break;
     default:
-        break; /* gauges, datagrams, health */
+        break; /* datagrams, health */
     }
 }
 
@@ -376,8 +383,9 @@ static void send_counts (struct cluster_actor *actor)
     }
 }
 
-/*  Requests leave one after another while the turn goes on, as they are made. */
-static void send_requests (struct cluster_actor *actor, uint64_t cost_ns)
+/*  Requests leave one after another while the turn goes on, as they are made. What
+    frames cost is the work of ZeroMQ's thread, which keeps no request waiting. */
+static void send_requests (struct cluster_actor *actor, uint64_t own_ns)
 {
     uint64_t count = 0, made = 0;
     for (const struct call *call = actor->asked; call; call = call->next)
@@ -387,7 +395,7 @@ static void send_requests (struct cluster_actor *actor, uint64_t cost_ns)
         actor->asked = call->next;
         call->next = actor->calls;
         actor->calls = call;
-        uint64_t at_ns = cluster.now_ns + cost_ns * ++made / count;
+        uint64_t at_ns = cluster.now_ns + own_ns * ++made / count;
         set_alarm (at_ns + cluster.options.service_ns, ALARM_ANSWER, call);
     }
 }
@@ -410,14 +418,21 @@ static void send_frames (struct cluster_actor *actor, uint64_t at_ns)
     }
 }
 
-static uint64_t cost_of_turn (struct cluster_actor *actor)
+/*  What a turn costs the actor's own thread. */
+static uint64_t own_cost_of_turn (struct cluster_actor *actor)
 {
     const struct cost *cost = &cluster.options.costs[actor->self.role];
     actor->all_units += actor->quarters;
     actor->all_frames += actor->frames;
     actor->all_wakes += actor->wakes;
     actor->all_turns++;
-    return actor->quarters * cost->unit / 4 + actor->frames * cost->frame + actor->wakes * cost->wake;
+    return actor->quarters * cost->unit / 4 + actor->wakes * cost->wake;
+}
+
+/*  Whether the next turn of who has a journal is let grow for a moment. */
+static bool gathers (const struct cluster_actor *actor)
+{
+    return actor->self.role == ROLE_DECISION && actor->in_flight >= GATHER_IN_FLIGHT;
 }
 
 static void take_turn (struct cluster_actor *actor)
@@ -434,15 +449,18 @@ static void take_turn (struct cluster_actor *actor)
     hand_over_records (actor);
     outbox_flush (actor->outbox, send_frame, actor);
     send_counts (actor);
-    uint64_t cost_ns = cost_of_turn (actor);
+    uint64_t own_ns = own_cost_of_turn (actor);
+    uint64_t cost_ns = own_ns + actor->frames * cluster.options.costs[actor->self.role].frame;
     uint64_t end_ns = cluster.now_ns + cost_ns;
     actor->busy_ns += cost_ns;
     actor->busy = true;
     set_alarm (end_ns, ALARM_CORE, actor);
     end_ns += actor->remembers ? cluster.options.sync_ns : 0;
-    send_requests (actor, cost_ns);
+    send_requests (actor, own_ns);
     send_frames (actor, end_ns);
-    set_alarm (end_ns, ALARM_IDLE, actor);
+    uint64_t gathered_ns = gathers (actor) ? cluster.now_ns + GATHER_US * 1000 : 0;
+    actor->gathered = gathered_ns > end_ns;
+    set_alarm (actor->gathered ? gathered_ns : end_ns, ALARM_IDLE, actor);
 }
 
 /*  ---- who runs ----------------------------------------------------------- */
@@ -493,7 +511,7 @@ static void on_idle (struct cluster_actor *actor)
     actor->busy = false;
     uint64_t at_ns = timer_ns (actor);
     if (actor->mail || actor->answered || at_ns <= cluster.now_ns) {
-        make_ready (actor, false);
+        make_ready (actor, actor->gathered);
     } else if (at_ns < actor->alarm_ns) {
         actor->alarm_ns = at_ns;
         set_alarm (at_ns, ALARM_TIMER, actor);
