@@ -24,6 +24,10 @@ enum { PATIENCE_MS = 10000 };
 /*  A reply to a read may name so many users more than were asked for. */
 enum { REPLY_SPARE_MAX = 16 };
 
+/*  After a reply that may come of a wrong secret, so many reads ask for the probe's
+    user too, whose value shows that it does not. */
+enum { DOUBTED_READS = 1000 };
+
 /*  Whoever this is, nobody minds what is kept of it. */
 #define PROBE_USER "guerdon-probe"
 #define PROBE_KEY "$guerdon$probe"
@@ -31,6 +35,11 @@ enum { REPLY_SPARE_MAX = 16 };
 struct usermeta_client {
     struct client client;
     struct request_list fresh; /* reads that were not tried yet, one a job */
+
+    uint32_t doubts;         /* reads that still ask for the probe's user, too */
+    bool unproven;           /* nothing has shown since the last doubt that the secret is right */
+    uint32_t probe_key_size; /* 0: nothing was doubted yet */
+    char probe_key[KEY_SIZE_MAX];
 };
 
 /*  Where the client's requests begin, behind our own struct. */
@@ -132,6 +141,53 @@ static void take_user (struct usermeta_client *self, uint32_t slot, bool alone, 
     }
 }
 
+/*  True when a reply has users, and nothing of any of them. The keys that are read are
+    for those who know the secret, and under a wrong one the reply is the same but for
+    them. */
+static bool has_nothing (struct raw body)
+{
+    struct cursor cursor = cursor_of (body);
+    struct value users, user, values;
+    struct raw raw;
+    if (!cursor_next (&cursor, &users))
+        return false;
+    for (uint32_t i = 0; i < users.count && cursor_next (&cursor, &user) && cursor_skip (&cursor, &raw); i++)
+        if (!raw_value (raw, &values) || values.type != VALUE_MAP || values.count > 0)
+            return false;
+    return users.count > 0;
+}
+
+/*  Nobody has a value, so the secret may be wrong. The probe writes one under the last
+    of the keys that were read, and the next reads ask for it. */
+static void doubt (struct usermeta_client *self, struct text keys)
+{
+    uint32_t start = keys.size;
+    while (start > 0 && keys.data[start - 1] != ',')
+        start--;
+    uint32_t size = keys.size - start;
+    if (size <= sizeof self->probe_key) {
+        memcpy (self->probe_key, keys.data + start, size);
+        self->probe_key_size = size;
+    }
+    self->doubts = DOUBTED_READS;
+    self->unproven = true;
+}
+
+/*  Whether a reply can be believed as far as the secret goes. The token route answers
+    401 under a wrong one. */
+static bool is_proven (struct usermeta_client *self, uint32_t job, struct raw body)
+{
+    const struct requests *requests = &self->client.requests;
+    if (usermeta_user_alone (requests_user (requests, job)))
+        return true;
+    if (has_nothing (body)) {
+        doubt (self, requests_what (requests, job));
+        return false;
+    }
+    self->unproven = false;
+    return true;
+}
+
 static bool take (void *room, uint32_t job, const struct message *answer, const struct effects *effects)
 {
     struct usermeta_client *self = room;
@@ -145,7 +201,7 @@ static bool take (void *room, uint32_t job, const struct message *answer, const 
     struct value head;
     uint32_t members = pending->members;
     if (answer->http_answer.body_state != BODY_JSON || !cursor_next (&next, &head) ||
-        head.type != VALUE_MAP || head.count > members + REPLY_SPARE_MAX)
+        head.type != VALUE_MAP || head.count > members + REPLY_SPARE_MAX || !is_proven (self, job, body))
         return false;
     while (job != REQUEST_NONE) {
         uint32_t rest = requests_unjoin (&self->client.requests, job);
@@ -161,12 +217,14 @@ static void ask (void *room, struct moment now, uint8_t kind, struct message *ht
 {
     struct usermeta_client *self = room;
     struct builder path = client_path (&self->client);
-    if (kind == KIND_READ) {
+    if (kind == KIND_READ && !self->unproven) {
         builder_literal (&path, "/" PROBE_USER "/auth?secret={secret}");
         client_request (http, &path, NULL);
         return;
     }
-    builder_literal (&path, "/auth/{secret}." PROBE_USER "/" PROBE_KEY);
+    builder_literal (&path, "/auth/{secret}." PROBE_USER "/");
+    usermeta_add_key (&path, self->probe_key_size ? (struct text){ self->probe_key, self->probe_key_size }
+                                                  : TEXT_LITERAL (PROBE_KEY));
     char wall[24];
     struct builder value;
     builder_init (&value, wall, sizeof wall);
@@ -202,6 +260,10 @@ static void fill_read (struct usermeta_client *self, uint32_t job, struct messag
             builder_literal (&path, mark);
             builder_percent (&path, requests_user (requests, slot));
             mark = ",";
+        }
+        if (self->doubts) {
+            self->doubts--;
+            builder_literal (&path, "," PROBE_USER);
         }
         add_tail (&path, keys);
     }

@@ -10,6 +10,12 @@
     A user that is missing from a reply is not taken for one without values:
     it is asked for alone, and then refused.
 
+    Under a wrong secret a read is answered with 200 and without the values. So a
+    reply with no value of anybody is not believed: the probe writes a value of its
+    own user under a key that is read, which a wrong secret is not allowed to, and the
+    read goes out again with that user among the others. The following ones ask for
+    it, too, so that a doubt costs one more name in a request.
+
     A decision that came back without its memory: what it asked before is
     forgotten. A marker write that is in the air may land late, which is
     harmless: whoever writes the marker wants it there, and any value will do.

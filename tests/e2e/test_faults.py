@@ -150,6 +150,40 @@ class Outages(harness.Case):
     def test_events_is_gone(self):
         self.gone(self.events)
 
+    def test_the_secret_at_usermeta_is_changed(self):
+        """Reads are answered with 200 then, and nothing of anybody."""
+        some, more = USERS[:20], USERS[20:]
+        self.world.players(USERS)
+        worker = self.worker().wait_ready()
+        self.events.add_logins(some)
+        self.assertEqual((20, 20, 0, 0), self.wait_rest(worker, 20))
+        self.wait_acked(20)
+        self.usermeta.secret = "another"
+        self.events.add_logins(more)
+        wait_until(lambda: worker.ready()[0] == 503 and "rejects API_SECRET (HTTP 401)" in worker.ready()[1], 10,
+                   "/ready says that the secret is rejected")
+        harness.holds_for(lambda: self.acked() == 20 and sum(worker.counters()[1:]) == 20, 1.0, "nobody is decided")
+        self.usermeta.secret = self.secret
+        self.wait_rewarded(USERS, 20)
+        self.assertEqual((40, 40, 0, 0), self.wait_rest(worker, 40))
+        self.wait_acked(40)
+        self.assert_each_once(USERS)
+        worker.stop()
+
+    def test_who_has_nothing_at_usermeta_is_ignored(self):
+        """With the right secret; whoever is asked for alone or among others."""
+        strangers = ["stranger%d" % n for n in range(30)]
+        worker = self.worker().wait_ready()
+        for user in strangers[:5]:
+            self.events.add_logins([user])
+            count = strangers.index(user) + 1
+            self.assertEqual((count, 0, 0, count), self.wait_rest(worker, count))
+        self.events.add_logins(strangers[5:])
+        self.assertEqual((30, 0, 0, 30), self.wait_rest(worker, 30))
+        self.wait_acked(30)
+        self.assertEqual(200, worker.ready()[0])
+        worker.stop()
+
     def test_one_slow_player_does_not_hold_up_the_others(self):
         self.world.players(USERS + ["slow"])
         rule = self.currency.misbehave(standin.hang(), user="slow")

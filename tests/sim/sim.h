@@ -326,6 +326,7 @@ struct sim {
     struct call *all_calls, *free_calls;
     struct user users[USERS_MAX];
     uint32_t user_count;
+    bool probed; /* usermeta has a value of the probe's user */
     uint64_t reward_number;
     bool no_listing, listing_ascends, knows_before;
     uint32_t listing_page;

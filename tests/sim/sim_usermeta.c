@@ -9,14 +9,17 @@
 #include "proto/codec.h"
 #include "proto/text.h"
 
-enum { USERS_A_REQUEST_MAX = 100, TOKEN_MAX = 64 };
+enum { USERS_A_REQUEST_MAX = 101, TOKEN_MAX = 64 };
 
 #define TOKEN_START "{secret}."
+#define PROBE_USER "guerdon-probe"
 
-static void pack_values (const struct user *user, struct packer *packer)
+static void pack_values (struct sim *sim, const char *id, struct packer *packer)
 {
+    const struct user *user = user_named (sim, id);
     bool auth = user && user->kind != USER_NO_AUTH;
-    bool marker = user && user->marked;
+    bool probe = sim->probed && strcmp (id, PROBE_USER) == 0;
+    bool marker = probe || (user && user->marked);
     pack_map (packer, (uint32_t) auth + (uint32_t) marker);
     if (auth) {
         pack_literal (packer, "auth");
@@ -24,7 +27,7 @@ static void pack_values (const struct user *user, struct packer *packer)
     }
     if (marker) {
         pack_literal (packer, "$reward$promo");
-        pack_literal (packer, user->marker);
+        pack_literal (packer, probe ? "1490999999000" : user->marker);
     }
 }
 
@@ -47,7 +50,7 @@ static void serve_list (struct sim *sim, struct call *call, char *list)
     pack_map (&packer, count);
     for (uint32_t i = 0; i < count; i++) {
         pack_literal (&packer, names[i]);
-        pack_values (user_named (sim, names[i]), &packer);
+        pack_values (sim, names[i], &packer);
     }
     set_answer (call, 200, &packer);
 }
@@ -68,6 +71,7 @@ static void serve_write (struct sim *sim, struct call *call, const char *id, con
         check_marked (sim, user);
         trace_line (sim, NULL, "usermeta: the marker of %s is written", id);
     }
+    sim->probed |= strcmp (id, PROBE_USER) == 0 && strcmp (key, "$reward$promo") == 0;
     uint8_t memory[4];
     struct packer packer;
     packer_init (&packer, memory, sizeof memory);
@@ -99,6 +103,6 @@ void usermeta_serve (struct sim *sim, struct call *call)
     packer_init (&packer, memory, sizeof memory);
     pack_map (&packer, 1);
     pack_literal (&packer, id);
-    pack_values (user_named (sim, id), &packer);
+    pack_values (sim, id, &packer);
     set_answer (call, 200, &packer);
 }

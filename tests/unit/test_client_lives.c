@@ -170,7 +170,9 @@ static void reads_in_the_air_are_asked_again_without_who_forgot (void **state)
     struct packer *body = reply_begin (&reply);
     pack_map (body, 1);
     pack_literal (body, "bob");
-    pack_map (body, 0);
+    pack_map (body, 1);
+    pack_literal (body, "auth");
+    pack_literal (body, "1");
     answer_json (&h, cancelled, 200, packer_raw (body)); /* too late: it is not known any more */
     assert_int_equal (harness_count (&h, MESSAGE_META), 0);
     answer_json (&h, again, 200, packer_raw (body));

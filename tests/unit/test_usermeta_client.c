@@ -461,7 +461,9 @@ static void ids_that_the_list_takes_apart_go_alone (void **state)
         packer = reply_begin (&reply);
         pack_map (packer, 1);
         pack_literal (packer, "plain");
-        pack_map (packer, 0);
+        pack_map (packer, 1);
+        pack_literal (packer, "auth");
+        pack_literal (packer, "1");
         answer_json (&h, other, 200, packer_raw (packer));
         assert_int_equal (harness_take (&h, MESSAGE_META)->meta.result, RESULT_OK);
     }
@@ -877,6 +879,122 @@ static void too_many_requests_are_waited_out (void **state)
     harness_free (&h);
 }
 
+/*  ---- a secret that is wrong --------------------------------------------- */
+
+#define WRITTEN_PROBE "/auth/{secret}.guerdon-probe/$reward$promo1"
+
+/*  Answers a read of these with no value of anybody but the probe's user, if asked. */
+static void answer_nothing (struct harness *h, uint64_t request, const char *user, const char *probe_value)
+{
+    struct reply reply;
+    struct packer *packer = reply_begin (&reply);
+    pack_map (packer, probe_value ? 2 : 1);
+    pack_text (packer, text_of (user));
+    pack_map (packer, 0);
+    if (probe_value) {
+        pack_literal (packer, "guerdon-probe");
+        pack_map (packer, *probe_value != '\0');
+        if (*probe_value) {
+            pack_literal (packer, "$reward$promo1");
+            pack_text (packer, text_of (probe_value));
+        }
+    }
+    answer_json (h, request, 200, packer_raw (packer));
+    harness_turn (h);
+}
+
+static void assert_nothing_of (struct harness *h, uint64_t request)
+{
+    const struct message *meta = harness_take (h, MESSAGE_META);
+    assert_non_null (meta);
+    assert_int_equal (meta->meta.request, request);
+    assert_int_equal (meta->meta.result, RESULT_OK);
+    struct value values;
+    assert_true (raw_value (meta->meta.values, &values) && values.type == VALUE_MAP && values.count == 0);
+}
+
+static void without_any_value_the_secret_is_proven_first (void **state)
+{
+    (void) state;
+    struct settings settings = harness_settings ();
+    struct harness h;
+    harness_open (&h, &usermeta_client_spec, &settings);
+    read_user (&h, 1, "alice");
+    harness_turn (&h);
+    answer_nothing (&h, next_request (&h, "/alice" TAIL), "alice", NULL);
+    assert_int_equal (harness_count (&h, MESSAGE_META), 0);
+    answer_status (&h, next_request (&h, WRITTEN_PROBE), 200);
+    assert_true (harness_fire (&h));
+    answer_nothing (&h, next_request (&h, "/alice,guerdon-probe" TAIL), "alice", "1");
+    assert_nothing_of (&h, 1);
+    /*  From now on one request is enough, for a while. */
+    for (uint64_t i = 2; i < 1001; i++) {
+        read_user (&h, i, "alice");
+        harness_turn (&h);
+        answer_nothing (&h, next_request (&h, "/alice,guerdon-probe" TAIL), "alice", "1");
+        assert_nothing_of (&h, i);
+        harness_clear (&h);
+    }
+    read_user (&h, 1001, "alice");
+    harness_turn (&h);
+    next_request (&h, "/alice" TAIL);
+    assert_int_equal (harness_count (&h, MESSAGE_HTTP_REQUEST), 0);
+    assert_int_equal (harness_logs (&h, LOG_WARN), 0);
+    harness_free (&h);
+}
+
+static void a_secret_that_is_changed_answers_nobody (void **state)
+{
+    (void) state;
+    struct settings settings = harness_settings ();
+    struct harness h;
+    harness_open (&h, &usermeta_client_spec, &settings);
+    read_user (&h, 1, "alice");
+    harness_turn (&h);
+    answer_nothing (&h, next_request (&h, "/alice" TAIL), "alice", NULL);
+    read_user (&h, 2, "bob");
+    for (unsigned i = 0; i < 20; i++) {
+        answer_status (&h, next_request (&h, WRITTEN_PROBE), 401);
+        assert_int_equal (last_health (&h)->state, SERVICE_DOWN);
+        assert_true (harness_mentions (last_health (&h)->reason, "the service rejects API_SECRET (HTTP 401"));
+        assert_true (harness_fire (&h));
+    }
+    assert_int_equal (harness_count (&h, MESSAGE_META), 0);
+    answer_status (&h, next_request (&h, WRITTEN_PROBE), 200);
+    assert_int_equal (last_health (&h)->state, SERVICE_UP);
+    for (unsigned i = 0; i < 2; i++) {
+        const struct message *asked;
+        while (!(asked = harness_take (&h, MESSAGE_HTTP_REQUEST)))
+            assert_true (harness_fire (&h));
+        bool alice = harness_says (path_of (asked), "/alice,guerdon-probe" TAIL);
+        assert_true (alice || harness_says (path_of (asked), "/bob,guerdon-probe" TAIL));
+        answer_nothing (&h, asked->http_request.request, alice ? "alice" : "bob", "1");
+        assert_nothing_of (&h, alice ? 1 : 2);
+    }
+    harness_free (&h);
+}
+
+/*  The secret was changed and changed back while a reply was on its way. */
+static void a_reply_without_the_probe_s_value_is_not_believed (void **state)
+{
+    (void) state;
+    struct settings settings = harness_settings ();
+    struct harness h;
+    harness_open (&h, &usermeta_client_spec, &settings);
+    read_user (&h, 1, "alice");
+    harness_turn (&h);
+    answer_nothing (&h, next_request (&h, "/alice" TAIL), "alice", NULL);
+    for (unsigned i = 0; i < 3; i++) {
+        answer_status (&h, next_request (&h, WRITTEN_PROBE), 200);
+        assert_true (harness_fire (&h));
+        uint64_t again = next_request (&h, "/alice,guerdon-probe" TAIL);
+        answer_nothing (&h, again, "alice", i < 2 ? "" : "1");
+        assert_int_equal (harness_count (&h, MESSAGE_META), i == 2);
+    }
+    assert_nothing_of (&h, 1);
+    harness_free (&h);
+}
+
 /*  ---- writes ------------------------------------------------------------- */
 
 static void a_write_is_a_post_of_its_value (void **state)
@@ -1216,6 +1334,9 @@ int main (void)
         cmocka_unit_test (a_request_is_neither_too_long_nor_of_too_many),
         cmocka_unit_test (the_longest_user_id_is_asked_for),
         cmocka_unit_test (ids_that_the_list_takes_apart_go_alone),
+        cmocka_unit_test (without_any_value_the_secret_is_proven_first),
+        cmocka_unit_test (a_secret_that_is_changed_answers_nobody),
+        cmocka_unit_test (a_reply_without_the_probe_s_value_is_not_believed),
         cmocka_unit_test (spaces_within_an_id_stay_in_the_list),
         cmocka_unit_test (ids_that_cannot_be_kept_are_refused_unasked),
         cmocka_unit_test (one_user_asked_for_twice_is_answered_twice),
