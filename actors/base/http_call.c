@@ -13,10 +13,18 @@ static const char secret_place[] = "{secret}";
 
 /*  ---- where requests go -------------------------------------------------- */
 
+/*  Where the path begins in "http://host:port/prefix". */
+static const char *path_in (const char *base)
+{
+    const char *host = strstr (base, "://");
+    const char *path = strchr (host ? host + 3 : base, '/');
+    return path ? path : base + strlen (base);
+}
+
 bool http_place_init (struct http_place *place, const struct http_target *target)
 {
     assert (place && target && target->base && target->secret);
-    place->base = target->base;
+    place->root = path_in (target->base);
     place->secret = text_of (target->secret);
     size_t capacity = (size_t) place->secret.size * 3 + 1;
     place->secret_encoded = malloc (capacity);
@@ -63,42 +71,44 @@ static uint32_t find_secret (struct text path, uint32_t at)
     return path.size;
 }
 
-static bool url_reserve (struct http_call *call, size_t size)
+static bool target_reserve (struct http_call *call, size_t size)
 {
-    if (call->url_capacity >= size)
+    if (call->target_capacity >= size)
         return true;
-    char *url = realloc (call->url, size);
-    if (!url)
+    char *target = realloc (call->target, size);
+    if (!target)
         return false;
-    call->url = url;
-    call->url_capacity = size;
+    call->target = target;
+    call->target_capacity = size;
     return true;
 }
 
-/*  Joins base and path, with the secret in its place. */
-static bool url_build (struct http_call *call, const struct http_place *place, struct text path)
+/*  Joins the base's path and this one, with the secret in its place. */
+static bool target_build (struct http_call *call, const struct http_place *place, struct text path)
 {
-    size_t size = strlen (place->base) + path.size + sizeof "/";
+    size_t size = strlen (place->root) + path.size + sizeof "/";
     for (uint32_t at = find_secret (path, 0); at < path.size; at = find_secret (path, at + 1))
         size += strlen (place->secret_encoded);
-    if (!url_reserve (call, size))
+    if (!target_reserve (call, size))
         return false;
-    struct builder url;
-    builder_init (&url, call->url, call->url_capacity);
-    builder_literal (&url, place->base);
-    if (path.size > 0 && path.data[0] != '/' && path.data[0] != '?')
-        builder_literal (&url, "/");
+    struct builder target;
+    builder_init (&target, call->target, call->target_capacity);
+    builder_literal (&target, place->root);
+    bool rooted = path.size > 0 && path.data[0] == '/';
+    bool below = path.size > 0 && path.data[0] != '?';
+    if (!rooted && (below || !*place->root))
+        builder_literal (&target, "/");
     uint32_t at = 0;
     while (at < path.size) {
         uint32_t found = find_secret (path, at);
-        builder_add (&url, (struct text){ path.data + at, found - at });
+        builder_add (&target, (struct text){ path.data + at, found - at });
         at = found;
         if (found < path.size) {
-            builder_literal (&url, place->secret_encoded);
+            builder_literal (&target, place->secret_encoded);
             at += (uint32_t) sizeof secret_place - 1;
         }
     }
-    assert (!url.overflow);
+    assert (!target.overflow);
     return true;
 }
 
@@ -115,7 +125,7 @@ const char *http_call_fill (struct http_call *call, const struct http_place *pla
     call->reason[0] = '\0';
     if (!path_valid (asked->path))
         return "the path of the request is not one";
-    if (!url_build (call, place, asked->path))
+    if (!target_build (call, place, asked->path))
         return "out of memory";
     if (asked->body.size == 0)
         return NULL;
@@ -131,13 +141,13 @@ void http_call_wipe (struct http_call *call, size_t kept)
     free (call->body);
     call->body = NULL;
     call->body_size = 0;
-    if (call->url)
-        explicit_bzero (call->url, call->url_capacity);
-    if (call->url_capacity <= kept)
+    if (call->target)
+        explicit_bzero (call->target, call->target_capacity);
+    if (call->target_capacity <= kept)
         return;
-    free (call->url);
-    call->url = NULL;
-    call->url_capacity = 0;
+    free (call->target);
+    call->target = NULL;
+    call->target_capacity = 0;
 }
 
 void http_call_unreached (struct http_call *call, const char *reason)

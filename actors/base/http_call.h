@@ -1,4 +1,4 @@
-/*  http_call.h - one request of the HTTP client: its URL and body with the
+/*  http_call.h - one request of the HTTP client: its target and body with the
     secret in them, and later how it ended. And lists of such, first in first
     out. Knows nothing of curl.
 */
@@ -15,8 +15,8 @@ struct http_call {
     uint64_t id;            /* the core's */
     uint64_t trace;         /* goes into what is delivered */
     enum method method;
-    char *url;                        /* with the secret; terminated */
-    size_t url_capacity;              /* bytes there are for it */
+    char *target;                     /* path and query, with the secret; terminated */
+    size_t target_capacity;           /* bytes there are for it */
     char *body;                       /* JSON, with the secret; NULL for none */
     size_t body_size;                 /* bytes */
     uint32_t timeout_ms;              /* at least 1 */
@@ -28,7 +28,7 @@ struct http_call {
 
 /*  Where requests go, and the secret as it stands in a path. */
 struct http_place {
-    const char *base;     /* as in struct http_target */
+    const char *root;     /* the path in the base; empty for none */
     struct text secret;   /* as it is */
     char *secret_encoded; /* percent-encoded, terminated */
 };
@@ -42,7 +42,7 @@ void http_place_destroy (struct http_place *place);
 const char *http_call_fill (struct http_call *call, const struct http_place *place,
                             const struct message *message);
 
-/*  Forgets what held the secret; memory of a URL of up to `kept` bytes stays. */
+/*  Forgets what held the secret; memory of a target of up to `kept` bytes stays. */
 void http_call_wipe (struct http_call *call, size_t kept);
 
 /*  Sets the answer of a call that no connection ever saw. */

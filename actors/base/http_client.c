@@ -2,8 +2,9 @@
 
     A request passes these places in turn: held (put, not started), queued
     (waiting for a connection), a slot (under way), done (waiting to be
-    delivered). A slot is an easy handle, new for each request, with a reader that
-    is made when first needed; there are as many as there may be connections.
+    delivered). A slot is an easy handle and a reader, made when first needed;
+    there are as many as there may be connections. A handle is used again after a
+    reply that came whole at the first try, and thrown away after all else.
 
     curl forbids calls from within its callbacks, and whoever is delivered to
     may put, start and cancel. So the callbacks only take notes, and everything
@@ -51,13 +52,27 @@ enum {
     HEADERS_SIZE_MAX = 64 * 1024,
 
     /*  What a request that is not in use keeps of its memory. */
-    URL_SIZE_KEPT = 8 * 1024,
+    TARGET_SIZE_KEPT = 8 * 1024,
+
+    /*  curl takes a buffer of this size for each reply and gives it back at its
+        end. A small one, curl's least, comes out of the allocator's cache of the
+        thread; the answer to a POST is short. */
+    BUFFER_SIZE_READ = 16 * 1024,
+    BUFFER_SIZE_WRITE = 1024,
+
+    /*  Above that curl waits for "100 Continue" before it sends a body. */
+    BODY_SIZE_UNASKED = 1024 * 1024,
+
+    /*  A byte of msgpack takes at most six as JSON: \u001f. */
+    BODY_SIZE_MAX = 6 * (REQUEST_BODY_SIZE_MAX),
 
     /*  Descriptors looked at in one call; what is left keeps ours readable. */
     EVENTS_MAX = 64,
 
     RETRY_AFTER_SECONDS_MAX = 86400
 };
+
+_Static_assert(BODY_SIZE_MAX < BODY_SIZE_UNASKED, "a body is sent without being asked for");
 
 struct http_slot {
     struct http_client *client;
@@ -67,7 +82,12 @@ struct http_slot {
     bool attached;             /* in the multi handle */
     bool sent;                 /* a connection stood and the request went out on it */
     bool sent_due;             /* … and that is still to be told */
+    bool resent;               /* … and once more, on another connection */
+    bool whole;                /* it ended well: the handle may be used again */
     bool too_large;            /* the reply, its header or its msgpack */
+    bool header_named;         /* a line of the header came that is no continuation */
+    bool line_broken;          /* the last piece of the header did not end its line */
+    bool body_due;             /* what comes now is the body */
     bool headers_whole;        /* the empty line at their end came */
     size_t headers_size;
     size_t reply_size;
@@ -79,8 +99,10 @@ struct http_client {
     struct http_place place;
     http_client_deliver *deliver;
     void *context;
-    bool tls; /* the base begins with https */
+    const char *base; /* as in struct http_target */
+    bool tls;         /* … which begins with https */
     CURLM *multi;
+    CURLU *origin; /* the base without its path; NULL: it is no URL */
     struct http_sockets sockets;
     int epoll;
     struct curl_slist *get_headers;
@@ -135,7 +157,7 @@ static void request_drop (struct http_client *client, struct http_call *request)
 {
     assert (client->in_flight > 0 && !request->slot);
     client->in_flight--;
-    http_call_wipe (request, URL_SIZE_KEPT);
+    http_call_wipe (request, TARGET_SIZE_KEPT);
     if (client->spare.count < client->slots_max) {
         http_calls_push (&client->spare, request);
         return;
@@ -210,8 +232,10 @@ static int on_sending (void *context, char *remote, char *local, int remote_port
     struct http_slot *slot = context;
     struct http_client *client = slot->client;
     assert (slot->request);
-    if (slot->sent)
+    if (slot->sent) {
+        slot->resent = true;
         return slot->request->method == METHOD_GET ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+    }
     /*  Under TLS the bytes that wait may be the protocol's own. */
     if (!client->tls && !http_sockets_quiet (&client->sockets, local_port))
         return CURL_PREREQFUNC_ABORT;
@@ -220,16 +244,20 @@ static int on_sending (void *context, char *remote, char *local, int remote_port
     return CURL_PREREQFUNC_OK;
 }
 
-/*  A line of the header. curl takes a reply that ends within its header for a
-    whole one. */
+/*  A line of the header, the second time. curl takes a reply that ends within its
+    header for a whole one. */
 static size_t on_header (char *bytes, size_t one, size_t size, void *context)
 {
     (void) one;
     struct http_slot *slot = context;
-    if (size >= 5 && memcmp (bytes, "HTTP/", 5) == 0)
+    if (size >= 5 && memcmp (bytes, "HTTP/", 5) == 0) {
         slot->headers_whole = false;
-    else if (size > 0 && size <= 2 && bytes[size - 1] == '\n')
+    } else if (size > 0 && size <= 2 && bytes[size - 1] == '\n') {
+        long status = 0;
+        curl_easy_getinfo (slot->easy, CURLINFO_RESPONSE_CODE, &status);
         slot->headers_whole = true;
+        slot->body_due = status >= 200;
+    }
     slot->headers_size += size;
     if (slot->headers_size <= HEADERS_SIZE_MAX)
         return size;
@@ -237,12 +265,30 @@ static size_t on_header (char *bytes, size_t one, size_t size, void *context)
     return 0;
 }
 
-/*  A piece of the reply. What is not JSON is still read to its end, so that
-    the status counts and the connection can be used again. */
+/*  A line of the header, or a piece of a very long one, before curl stores it. It
+    would hook a continuation to the line before, and up to curl 8.1.0 the line before
+    the first is the last of the reply before, freed by then (curl issue 11101). */
+static bool header_admissible (struct http_slot *slot, const char *bytes, size_t size)
+{
+    bool begins = !slot->line_broken;
+    slot->line_broken = bytes[size - 1] != '\n';
+    if (begins && (bytes[0] == ' ' || bytes[0] == '\t'))
+        return slot->header_named;
+    /*  Neither the first line nor the empty one is stored. */
+    bool bare = bytes[0] == '\r' || bytes[0] == '\n' || (size >= 5 && memcmp (bytes, "HTTP/", 5) == 0);
+    if (begins && !bare)
+        slot->header_named = true;
+    return true;
+}
+
+/*  A piece of the reply, its header first. What is not JSON is still read to its
+    end, so that the status counts and the connection can be used again. */
 static size_t on_reply (char *bytes, size_t one, size_t size, void *context)
 {
     (void) one;
     struct http_slot *slot = context;
+    if (!slot->body_due && size > 0)
+        return header_admissible (slot, bytes, size) ? size : 0;
     slot->reply_size += size;
     if (slot->reply_size > REPLY_BYTES_MAX)
         slot->too_large = true;
@@ -265,11 +311,15 @@ static void slot_options (struct http_slot *slot)
     curl_easy_setopt (easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt (easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
     curl_easy_setopt (easy, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt (easy, CURLOPT_PATH_AS_IS, 1L);
+    /*  Where to connect is said here, once, and the path is the request's: curl
+        would put the whole URL together for each request, byte by byte. */
+    if (slot->client->origin)
+        curl_easy_setopt (easy, CURLOPT_CURLU, slot->client->origin);
+    else
+        curl_easy_setopt (easy, CURLOPT_URL, slot->client->base);
     /*  URLs hold secrets: they go to the service and to nobody between. */
     curl_easy_setopt (easy, CURLOPT_PROXY, "");
     curl_easy_setopt (easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
-    curl_easy_setopt (easy, CURLOPT_USERAGENT, "guerdon/" GUERDON_VERSION);
     curl_easy_setopt (easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t) REPLY_BYTES_MAX);
     curl_easy_setopt (easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
     curl_easy_setopt (easy, CURLOPT_OPENSOCKETDATA, slot->client);
@@ -277,6 +327,8 @@ static void slot_options (struct http_slot *slot)
     curl_easy_setopt (easy, CURLOPT_CLOSESOCKETDATA, slot->client);
     curl_easy_setopt (easy, CURLOPT_PREREQFUNCTION, on_sending);
     curl_easy_setopt (easy, CURLOPT_PREREQDATA, slot);
+    /*  The header goes to on_reply as well, before curl has stored it. */
+    curl_easy_setopt (easy, CURLOPT_HEADER, 1L);
     curl_easy_setopt (easy, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt (easy, CURLOPT_HEADERDATA, slot);
     curl_easy_setopt (easy, CURLOPT_WRITEFUNCTION, on_reply);
@@ -287,10 +339,7 @@ static void slot_options (struct http_slot *slot)
         curl_easy_setopt (easy, CURLOPT_CAINFO, trusted);
 }
 
-/*  Makes what a slot needs: a reader the first time, an easy handle every time. One
-    that is used again reads freed memory when a reply begins with a folded line: up
-    to curl 8.1.0 it still has a pointer to the last header of the reply before
-    (curl issue 11101). A new one costs 1 µs; connections are the multi handle's. */
+/*  Makes what a slot needs and has not. */
 static bool slot_ready (struct http_slot *slot)
 {
     if (!slot->reader)
@@ -319,11 +368,14 @@ static bool slot_aim (struct http_slot *slot, uint64_t now)
         curl_easy_setopt (easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_size);
         curl_easy_setopt (easy, CURLOPT_POSTFIELDS, request->body ? request->body : "");
         curl_easy_setopt (easy, CURLOPT_HTTPHEADER, slot->client->post_headers);
+        curl_easy_setopt (easy, CURLOPT_BUFFERSIZE, (long) BUFFER_SIZE_WRITE);
     } else {
+        curl_easy_setopt (easy, CURLOPT_POSTFIELDS, NULL);
         curl_easy_setopt (easy, CURLOPT_HTTPGET, 1L);
         curl_easy_setopt (easy, CURLOPT_HTTPHEADER, slot->client->get_headers);
+        curl_easy_setopt (easy, CURLOPT_BUFFERSIZE, (long) BUFFER_SIZE_READ);
     }
-    return curl_easy_setopt (easy, CURLOPT_URL, request->url) == CURLE_OK;
+    return curl_easy_setopt (easy, CURLOPT_REQUEST_TARGET, request->target) == CURLE_OK;
 }
 
 /*  Frees a slot for the next request. */
@@ -333,11 +385,13 @@ static void slot_release (struct http_slot *slot)
         curl_multi_remove_handle (slot->client->multi, slot->easy);
     if (slot->request)
         slot->request->slot = NULL;
-    if (slot->easy)
+    if (slot->easy && !slot->whole) {
         curl_easy_cleanup (slot->easy);
-    slot->easy = NULL;
+        slot->easy = NULL;
+    }
     slot->request = NULL;
-    slot->attached = slot->sent = slot->sent_due = slot->too_large = slot->headers_whole = false;
+    slot->attached = slot->sent = slot->sent_due = slot->resent = slot->whole = false;
+    slot->too_large = slot->header_named = slot->line_broken = slot->body_due = slot->headers_whole = false;
     slot->headers_size = slot->reply_size = 0;
     slot->error[0] = '\0';
     if (slot->reader)
@@ -400,6 +454,7 @@ static const struct {
     { CURLE_PARTIAL_FILE, "the reply ended early" },
     { CURLE_SEND_ERROR, "the connection broke while the request was sent" },
     { CURLE_RECV_ERROR, "the connection broke while the reply was read" },
+    { CURLE_WRITE_ERROR, "the header of the reply begins with a continuation" },
     { CURLE_SSL_CACERT_BADFILE, "TLS: the file of trusted certificates cannot be read" },
     { CURLE_OUT_OF_MEMORY, "out of memory" },
 };
@@ -475,6 +530,7 @@ static void settle (struct http_slot *slot, CURLcode code)
         a status of more than three digits. */
     if (code == CURLE_OK && (!slot->headers_whole || status < 200 || status > 999))
         code = CURLE_PARTIAL_FILE;
+    slot->whole = code == CURLE_OK && !slot->resent;
     if (seconds < 0)
         seconds = 0;
     if (seconds > RETRY_AFTER_SECONDS_MAX)
@@ -546,15 +602,16 @@ bool http_client_global_init (void)
     return curl_global_init (CURL_GLOBAL_DEFAULT) == CURLE_OK;
 }
 
-/*  Makes a list of headers; NULL when out of memory. */
+/*  Makes a list of headers; NULL when out of memory. A POST has none that can be
+    left out: curl spends 100 instructions on each byte. */
 static struct curl_slist *header_list (bool post)
 {
-    /*  An empty Expect keeps curl from waiting for "100 Continue". */
-    static const char *const headers[] = { "Accept: application/json", "Content-Type: application/json",
-                                           "Expect:" };
+    static const char *const get_headers[] = { "Accept: application/json",
+                                               "User-Agent: guerdon/" GUERDON_VERSION };
+    static const char *const post_headers[] = { "Content-Type: application/json" };
     struct curl_slist *list = NULL;
-    for (size_t i = 0; i < (post ? 3 : 1); i++) {
-        struct curl_slist *longer = curl_slist_append (list, headers[i]);
+    for (size_t i = 0; i < (post ? 1 : 2); i++) {
+        struct curl_slist *longer = curl_slist_append (list, (post ? post_headers : get_headers)[i]);
         if (!longer) {
             curl_slist_free_all (list);
             return NULL;
@@ -562,6 +619,17 @@ static struct curl_slist *header_list (bool post)
         list = longer;
     }
     return list;
+}
+
+/*  Where to connect. NULL when the base is no URL, and curl will say why. */
+static CURLU *origin_of (const char *base)
+{
+    CURLU *origin = curl_url ();
+    if (origin && curl_url_set (origin, CURLUPART_URL, base, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK &&
+        curl_url_set (origin, CURLUPART_PATH, "/", 0) == CURLUE_OK)
+        return origin;
+    curl_url_cleanup (origin);
+    return NULL;
 }
 
 static void multi_options (struct http_client *client)
@@ -590,6 +658,7 @@ struct http_client *http_client_new (const struct http_target *target, unsigned 
         return NULL;
     }
     client->service = target->service;
+    client->base = target->base;
     client->tls = strncasecmp (target->base, "https:", 6) == 0;
     client->deliver = deliver;
     client->context = context;
@@ -603,6 +672,7 @@ struct http_client *http_client_new (const struct http_target *target, unsigned 
     client->epoll = epoll_create1 (EPOLL_CLOEXEC);
     int error = client->epoll < 0 ? errno : ENOMEM;
     client->multi = curl_multi_init ();
+    client->origin = origin_of (target->base);
     bool placed = http_place_init (&client->place, target);
     client->get_headers = header_list (false);
     client->post_headers = header_list (true);
@@ -627,6 +697,7 @@ void http_client_destroy (struct http_client **self)
         /*  One that is done is in its list as well. */
         struct http_call *request = slot->attached ? slot->request : NULL;
         slot_release (slot);
+        curl_easy_cleanup (slot->easy);
         if (request)
             http_calls_push (&client->spare, request);
         json_reader_destroy (&slot->reader);
@@ -637,6 +708,7 @@ void http_client_destroy (struct http_client **self)
     http_calls_clear (&client->spare);
     if (client->multi)
         curl_multi_cleanup (client->multi);
+    curl_url_cleanup (client->origin);
     if (client->epoll >= 0)
         close (client->epoll);
     curl_slist_free_all (client->get_headers);

@@ -213,6 +213,8 @@ static bool take_step (const struct visitor *visitor, const struct misbehaving_s
     switch (step->how) {
     case STEP_ANSWER:
         return send_reply (visitor, step, size);
+    case STEP_OWN_HEADER:
+        return send_text (visitor, step->headers) && send_text (visitor, step->body);
     case STEP_CHUNKED:
         return send_chunked (visitor, step, true);
     case STEP_SLOW:

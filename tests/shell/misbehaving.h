@@ -27,7 +27,8 @@ enum misbehaviour {
     STEP_HUGE_LENGTH,    /* promises 1 TB */
     STEP_ENDLESS_BODY,   /* repeats the body without end */
     STEP_ENDLESS_HEADER, /* header lines without end */
-    STEP_GARBAGE         /* something that is not HTTP */
+    STEP_OWN_HEADER, /* `headers` are all there is before the body, from the first line to the empty one */
+    STEP_GARBAGE     /* something that is not HTTP */
 };
 
 struct misbehaving_step {
