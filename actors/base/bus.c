@@ -4,6 +4,8 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,13 +56,20 @@ struct socket {
     struct address peer; /* ROLE_SHELL: it is the ROUTER, everybody else */
     bool remote;         /* hops are sessions */
     bool keys;           /* encrypted, and its other ends proven */
+    bool drained;        /* nothing waited when it was asked last, and it was not used since */
+    bool silent;         /* nor did anything come when it was waited for last */
+    int descriptor;      /* becomes readable when something happens to it; but what happens
+                            while it is used is not told again */
 };
 
 /*  The other end of a hop beyond the process. */
 struct hop {
     struct address address;
     struct session *session;
-    unsigned socket; /* the one it is reached by */
+    unsigned socket;             /* the one it is reached by */
+    bool stuck;                  /* that one took nothing when it was asked last */
+    char identity[IDENTITY_MAX]; /* what its DEALER is called */
+    size_t identity_size;
 };
 
 struct bus {
@@ -127,8 +136,10 @@ static struct socket *socket_add (struct bus *bus, int type, struct address peer
     assert (bus->count < SOCKETS_MAX);
     int high_water_mark = bus->options.high_water_mark;
     struct socket *socket = &bus->sockets[bus->count];
-    *socket = (struct socket){ zmq_socket (bus->options.context, type), peer, !bus_is_inproc (endpoint),
-                               wants_keys (bus, endpoint) };
+    *socket = (struct socket){ .handle = zmq_socket (bus->options.context, type),
+                               .peer = peer,
+                               .remote = !bus_is_inproc (endpoint),
+                               .keys = wants_keys (bus, endpoint) };
     if (!socket->handle)
         return NULL;
     bus->count++;
@@ -136,6 +147,8 @@ static struct socket *socket_add (struct bus *bus, int type, struct address peer
                 set_int (socket->handle, ZMQ_SNDHWM, high_water_mark) &&
                 set_int (socket->handle, ZMQ_RCVHWM, high_water_mark) &&
                 (!socket->remote || set_remote (socket->handle));
+    size_t size = sizeof socket->descriptor;
+    good = good && zmq_getsockopt (socket->handle, ZMQ_FD, &socket->descriptor, &size) == 0;
     return good ? socket : NULL;
 }
 
@@ -151,6 +164,13 @@ static void peer_remove (struct bus *bus, struct hop *peer)
 {
     session_destroy (&peer->session);
     *peer = bus->peers[--bus->peer_count];
+}
+
+/*  The name that the DEALER of an actor takes; its size. */
+static size_t write_identity (char *identity, struct address address)
+{
+    int size = snprintf (identity, IDENTITY_MAX, "%s/%u", role_name (address.role), (unsigned) address.peer);
+    return (size_t) size;
 }
 
 /*  Somebody who knocked and never came in, to make room for another; NULL when
@@ -185,9 +205,10 @@ static struct hop *peer_add (struct bus *bus, struct address address, unsigned s
         .speaks_first = speaks_first,
     };
     struct hop *peer = &bus->peers[bus->peer_count];
-    *peer = (struct hop){ address, session_new (&options), socket };
+    *peer = (struct hop){ .address = address, .session = session_new (&options), .socket = socket };
     if (!peer->session)
         return NULL;
+    peer->identity_size = write_identity (peer->identity, address);
     bus->peer_count++;
     return peer;
 }
@@ -210,9 +231,9 @@ static bool open_dealer (struct bus *bus, const struct bus_link *link)
 {
     char identity[IDENTITY_MAX];
     const struct address self = bus->options.self;
-    int size = snprintf (identity, sizeof identity, "%s/%u", role_name (self.role), (unsigned) self.peer);
+    size_t size = write_identity (identity, self);
     const struct socket *socket = socket_add (bus, ZMQ_DEALER, link->peer, link->endpoint);
-    if (!socket || zmq_setsockopt (socket->handle, ZMQ_ROUTING_ID, identity, (size_t) size) != 0)
+    if (!socket || zmq_setsockopt (socket->handle, ZMQ_ROUTING_ID, identity, size) != 0)
         return false;
     if (socket->keys && !curve_client (bus->options.curve, socket->handle, role_name (self.role),
                                        role_name (link->peer.role)))
@@ -260,9 +281,10 @@ void bus_destroy (struct bus **bus)
 
 /*  ---- sending ------------------------------------------------------------ */
 
-static enum bus_result send_frame (void *socket, const void *bytes, size_t size, int flags)
+static enum bus_result send_frame (struct socket *socket, const void *bytes, size_t size, int flags)
 {
-    while (zmq_send (socket, bytes, size, flags | ZMQ_DONTWAIT) < 0) {
+    socket->drained = false;
+    while (zmq_send (socket->handle, bytes, size, flags | ZMQ_DONTWAIT) < 0) {
         if (errno == EINTR)
             continue;
         /*  The frames before this one are out: there is no way back. */
@@ -273,14 +295,6 @@ static enum bus_result send_frame (void *socket, const void *bytes, size_t size,
     return BUS_OK;
 }
 
-/*  The frame that tells a ROUTER whom a message is for. */
-static enum bus_result send_identity (void *router, struct address to)
-{
-    char identity[IDENTITY_MAX];
-    int size = snprintf (identity, sizeof identity, "%s/%u", role_name (to.role), (unsigned) to.peer);
-    return send_frame (router, identity, (size_t) size, ZMQ_SNDMORE);
-}
-
 enum bus_result bus_send (struct bus *bus, struct address to, const void *bytes, size_t size)
 {
     const struct hop *peer = peer_find (bus, to);
@@ -288,27 +302,27 @@ enum bus_result bus_send (struct bus *bus, struct address to, const void *bytes,
         return session_send (peer->session, bytes, size) ? BUS_OK : BUS_FULL;
     for (unsigned i = bus->has_router; i < bus->count; i++)
         if (bus->sockets[i].peer.role == to.role && bus->sockets[i].peer.peer == to.peer)
-            return send_frame (bus->sockets[i].handle, bytes, size, 0);
+            return send_frame (&bus->sockets[i], bytes, size, 0);
     if (!bus->has_router || bus->sockets[0].remote)
         return BUS_UNKNOWN;
-    enum bus_result result = send_identity (bus->sockets[0].handle, to);
-    return result == BUS_OK ? send_frame (bus->sockets[0].handle, bytes, size, 0) : result;
+    char identity[IDENTITY_MAX];
+    size_t identity_size = write_identity (identity, to);
+    enum bus_result result = send_frame (&bus->sockets[0], identity, identity_size, ZMQ_SNDMORE);
+    return result == BUS_OK ? send_frame (&bus->sockets[0], bytes, size, 0) : result;
 }
 
-/*  Head and payload in one ZeroMQ frame: up to 4.3.5 the library ends the process
-    when a peer goes away, or is replaced by another of its name, between the parts
-    of a message (libzmq issues 939, 1588). */
-static bool send_joined (void *socket, const struct session_frame *frame)
+/*  Sends a frame from where its session keeps it. */
+static bool send_kept (struct socket *socket, const struct session_frame *frame)
 {
     zmq_msg_t message;
-    if (zmq_msg_init_size (&message, frame->head_size + frame->payload_size) != 0)
+    void *share = session_share (frame);
+    if (zmq_msg_init_data (&message, (void *) frame->head, frame->head_size + frame->payload_size,
+                           session_unshare, share) != 0)
         log_no_memory ("bus");
-    memcpy (zmq_msg_data (&message), frame->head, frame->head_size);
-    if (frame->payload)
-        memcpy ((char *) zmq_msg_data (&message) + frame->head_size, frame->payload, frame->payload_size);
+    socket->drained = false;
     int sent;
     do
-        sent = zmq_msg_send (&message, socket, ZMQ_DONTWAIT);
+        sent = zmq_msg_send (&message, socket->handle, ZMQ_DONTWAIT);
     while (sent < 0 && errno == EINTR);
     if (sent < 0 && errno == ENOMEM)
         log_no_memory ("bus");
@@ -318,15 +332,18 @@ static bool send_joined (void *socket, const struct session_frame *frame)
 }
 
 /*  Puts one frame of a session on the wire. What the socket does not take the
-    session sends again. */
-static bool send_session_frame (const struct bus *bus, const struct hop *peer,
-                                const struct session_frame *frame)
+    session sends again. Head and payload are one ZeroMQ frame: up to 4.3.5 the
+    library ends the process when a peer goes away, or is replaced by another of its
+    name, between the parts of a message (libzmq issues 939, 1588). */
+static bool send_session_frame (struct bus *bus, const struct hop *peer, const struct session_frame *frame)
 {
-    void *socket = bus->sockets[peer->socket].handle;
+    struct socket *socket = &bus->sockets[peer->socket];
     bool router = bus->has_router && peer->socket == 0;
-    if (router && send_identity (socket, peer->address) != BUS_OK)
+    if (router && send_frame (socket, peer->identity, peer->identity_size, ZMQ_SNDMORE) != BUS_OK)
         return false;
-    return send_joined (socket, frame);
+    if (frame->kept)
+        return send_kept (socket, frame);
+    return send_frame (socket, frame->head, frame->head_size + frame->payload_size, 0) == BUS_OK;
 }
 
 /*  Keys that were changed on disk come into use. */
@@ -336,21 +353,31 @@ static void renew_keys (struct bus *bus, uint64_t now_ms)
         return;
     bus->renew_ms = now_ms + KEYS_LOOK_MS;
     for (unsigned i = 0; i < bus->count; i++)
-        if (bus->sockets[i].keys)
+        if (bus->sockets[i].keys) {
+            bus->sockets[i].drained = false;
             curve_renew (bus->options.curve, bus->sockets[i].handle);
+        }
+}
+
+/*  Sends what a session has due, as much as its socket takes. One that was stuck is
+    asked again: to be told no once a turn costs next to nothing. */
+static void hop_work (struct bus *bus, struct hop *hop, uint64_t now_ms)
+{
+    struct session_frame frame;
+    if (hop->stuck)
+        session_unstuck (hop->session);
+    hop->stuck = false;
+    while (!hop->stuck && session_next (hop->session, now_ms, &frame))
+        hop->stuck = !send_session_frame (bus, hop, &frame);
+    if (hop->stuck)
+        session_stuck (hop->session, now_ms);
 }
 
 void bus_work (struct bus *bus, uint64_t now_ms)
 {
     renew_keys (bus, now_ms);
-    struct session_frame frame;
     for (unsigned i = 0; i < bus->peer_count; i++)
-        while (session_next (bus->peers[i].session, now_ms, &frame)) {
-            if (send_session_frame (bus, &bus->peers[i], &frame))
-                continue;
-            session_stuck (bus->peers[i].session, now_ms);
-            break;
-        }
+        hop_work (bus, &bus->peers[i], now_ms);
 }
 
 uint64_t bus_due (const struct bus *bus)
@@ -414,16 +441,19 @@ static bool is_proven (const struct socket *socket, struct address from, zmq_msg
     return proven && strcmp (proven, role_name (from.role)) == 0;
 }
 
-static bool receive_frame (zmq_msg_t *frame, void *socket)
+static bool receive_frame (zmq_msg_t *frame, struct socket *socket)
 {
-    while (zmq_msg_recv (frame, socket, ZMQ_DONTWAIT) < 0)
-        if (errno != EINTR)
+    socket->drained = false;
+    while (zmq_msg_recv (frame, socket->handle, ZMQ_DONTWAIT) < 0)
+        if (errno != EINTR) {
+            socket->drained = errno == EAGAIN;
             return false;
+        }
     return true;
 }
 
 /*  Drops what is left of a message that makes no sense. */
-static enum bus_input drop_rest (zmq_msg_t *frame, void *socket)
+static enum bus_input drop_rest (zmq_msg_t *frame, struct socket *socket)
 {
     while (zmq_msg_more (frame) && receive_frame (frame, socket))
         continue;
@@ -485,6 +515,9 @@ static enum bus_input take_session_frame (struct bus *bus, unsigned socket, uint
     enum bus_input input =
         input_of (session_receive (peer->session, now_ms, frame, head_size, received->bytes, received->size),
                   peer->session, received);
+    /*  However long the turn: the other end may be waiting for it. */
+    if (session_owes (peer->session))
+        hop_work (bus, peer, now_ms);
     if (fresh && input == BUS_RUBBISH)
         peer_remove (bus, peer);
     return input;
@@ -495,16 +528,16 @@ static enum bus_input take_session_frame (struct bus *bus, unsigned socket, uint
 static enum bus_input receive_body (struct bus *bus, unsigned index, uint64_t now_ms, bool held,
                                     struct bus_received *received, bool *empty)
 {
-    const struct socket *socket = &bus->sockets[index];
-    *empty = !receive_frame (&bus->received, socket->handle);
+    struct socket *socket = &bus->sockets[index];
+    *empty = !receive_frame (&bus->received, socket);
     if (*empty)
         return BUS_NOTHING;
     if (socket->remote && !is_proven (socket, received->from, &bus->received)) {
         curve_false_claim (bus->options.curve);
-        return drop_rest (&bus->received, socket->handle);
+        return drop_rest (&bus->received, socket);
     }
     if (zmq_msg_more (&bus->received))
-        return drop_rest (&bus->received, socket->handle);
+        return drop_rest (&bus->received, socket);
     if (!socket->remote) {
         received->bytes = zmq_msg_data (&bus->received);
         received->size = zmq_msg_size (&bus->received);
@@ -517,16 +550,16 @@ static enum bus_input receive_body (struct bus *bus, unsigned index, uint64_t no
 static enum bus_input receive_from (struct bus *bus, unsigned index, uint64_t now_ms, bool held,
                                     struct bus_received *received, bool *empty)
 {
-    const struct socket *socket = &bus->sockets[index];
+    struct socket *socket = &bus->sockets[index];
     received->from = socket->peer;
     if (socket->peer.role != ROLE_SHELL)
         return receive_body (bus, index, now_ms, held, received, empty);
-    *empty = !receive_frame (&bus->received, socket->handle);
+    *empty = !receive_frame (&bus->received, socket);
     if (*empty)
         return BUS_NOTHING;
     bool known = read_identity (&bus->received, &received->from);
     if (!known || !zmq_msg_more (&bus->received) || !(bus->options.callers & 1u << received->from.role))
-        return drop_rest (&bus->received, socket->handle);
+        return drop_rest (&bus->received, socket);
     return receive_body (bus, index, now_ms, held, received, empty);
 }
 
@@ -552,7 +585,7 @@ static enum bus_input receive_any (struct bus *bus, uint64_t now_ms, bool held, 
         unsigned index = bus->turn;
         bool empty = true;
         bus->turn = (bus->turn + 1) % bus->count;
-        if (!held || bus->sockets[index].remote) {
+        if (!bus->sockets[index].silent && (!held || bus->sockets[index].remote)) {
             enum bus_input input = receive_from (bus, index, now_ms, held, received, &empty);
             if (input != BUS_NOTHING)
                 return input;
@@ -560,6 +593,9 @@ static enum bus_input receive_any (struct bus *bus, uint64_t now_ms, bool held, 
         idle = empty ? idle + 1 : 0;
     }
     *all = idle >= bus->count;
+    /*  Who did not wait first is to hear of what came meanwhile, too. */
+    for (unsigned i = 0; *all && i < bus->count; i++)
+        bus->sockets[i].silent = false;
     return BUS_NOTHING;
 }
 
@@ -581,15 +617,52 @@ enum bus_input bus_receive (struct bus *bus, uint64_t now_ms, bool held, struct 
     return overdue ? receive_any (bus, now_ms, held, received, &all) : BUS_NOTHING;
 }
 
+/*  Whether a socket that may have been told something while it was used has to be
+    looked at before one can wait for its descriptor. A ROUTER always says that it
+    takes frames, whichever of its peers is stuck: there the acknowledgements that
+    come back end the wait, or its descriptor, or SESSION_STUCK_MS. */
+static bool has_something (struct bus *bus, unsigned index)
+{
+    struct socket *socket = &bus->sockets[index];
+    int events = 0;
+    size_t size = sizeof events;
+    if (socket->drained)
+        return false;
+    if (zmq_getsockopt (socket->handle, ZMQ_EVENTS, &events, &size) != 0)
+        return true;
+    bool stuck = false;
+    for (unsigned i = 0; i < bus->peer_count; i++)
+        stuck = stuck || (bus->peers[i].socket == index && bus->peers[i].stuck);
+    bool router = bus->has_router && index == 0;
+    socket->drained = !(events & ZMQ_POLLIN);
+    return !socket->drained || (stuck && !router && (events & ZMQ_POLLOUT));
+}
+
+/*  zmq_poll would ask every socket two times, with two system calls each, whatever
+    is known of it already. */
 void bus_wait (struct bus *bus, const int *descriptors, unsigned count, long timeout_ms, bool held)
 {
-    zmq_pollitem_t items[SOCKETS_MAX + BUS_WATCH_MAX];
+    struct pollfd items[SOCKETS_MAX + BUS_WATCH_MAX];
+    struct socket *sockets[SOCKETS_MAX];
     unsigned used = 0;
+    bool some = false;
     assert (count <= BUS_WATCH_MAX);
-    for (unsigned i = 0; i < bus->count; i++)
-        if (!held || bus->sockets[i].remote)
-            items[used++] = (zmq_pollitem_t){ .socket = bus->sockets[i].handle, .events = ZMQ_POLLIN };
+    for (unsigned i = 0; i < bus->count; i++) {
+        struct socket *socket = &bus->sockets[i];
+        socket->silent = false;
+        if (held && !socket->remote)
+            continue;
+        bool loud = has_something (bus, i);
+        some = some || loud;
+        socket->silent = !loud;
+        sockets[used] = socket;
+        items[used++] = (struct pollfd){ .fd = socket->descriptor, .events = POLLIN };
+    }
+    unsigned watched = used;
     for (unsigned i = 0; i < count; i++)
-        items[used++] = (zmq_pollitem_t){ .fd = descriptors[i], .events = ZMQ_POLLIN };
-    zmq_poll (items, (int) used, timeout_ms);
+        items[used++] = (struct pollfd){ .fd = descriptors[i], .events = POLLIN };
+    int timeout = timeout_ms > INT_MAX ? INT_MAX : (int) timeout_ms;
+    int ready = poll (items, used, some ? 0 : timeout);
+    for (unsigned i = 0; i < watched; i++)
+        sockets[i]->silent = sockets[i]->silent && ready >= 0 && items[i].revents == 0;
 }

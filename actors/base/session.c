@@ -18,6 +18,7 @@
 #include "actors/base/session.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,16 +31,21 @@ enum {
     ENDED_MAX = 8,            /* incarnations that ended and are remembered */
     GREETING_SIZE_MAX = 1024, /* an encoded HELLO or REFUSED */
     VERSION_SHOWN_SIZE_MAX = 40,
+    HEAD_ROOM = 40,    /* an encoded head: an array of four numbers */
     PIECE_SIZE_MAX = 8 /* what is printable grows by at most so much at once */
 };
 
 #define NEVER UINT64_MAX
 
-/*  A payload that is not acknowledged. */
-struct kept {
-    struct kept *next; /* the one with the next sequence */
-    size_t size;
-    uint8_t bytes[];
+/*  A payload that is not acknowledged, and the head it was sent with last: one
+    piece of memory, so that a socket can send it from here. While a socket holds
+    it neither may change; and it may outlive the session. */
+struct session_kept {
+    struct session_kept *next; /* the one with the next sequence */
+    size_t size;               /* of the payload */
+    size_t head_size;
+    atomic_uint holders; /* the session, until it is acknowledged, and those who share it */
+    uint8_t bytes[];     /* HEAD_ROOM, at whose end the head stands, and the payload */
 };
 
 /*  The head of a frame, as on the wire. */
@@ -63,21 +69,22 @@ struct session {
     unsigned protocol;         /* the newest that we both speak */
     unsigned candidate_protocol;
 
-    struct kept *first;      /* not acknowledged, in order */
-    struct kept *last;       /* NULL when there is none */
-    struct kept *offered;    /* the payload of the frame given last; NULL: it had none */
-    bool offered_first;      /* … and it was given for the first time */
-    struct kept *next;       /* to be sent next; NULL: all were sent */
-    uint64_t first_sequence; /* that of `first`, or of the next payload to come */
-    uint64_t next_sequence;  /* that of `next`, or of the next payload to come */
-    uint64_t sent;           /* highest sequence that was ever sent */
+    struct session_kept *first;   /* not acknowledged, in order */
+    struct session_kept *last;    /* NULL when there is none */
+    struct session_kept *offered; /* the payload of the frame given last; NULL: it had none */
+    bool offered_first;           /* … and it was given for the first time */
+    struct session_kept *next;    /* to be sent next; NULL: all were sent */
+    uint64_t first_sequence;      /* that of `first`, or of the next payload to come */
+    uint64_t next_sequence;       /* that of `next`, or of the next payload to come */
+    uint64_t sent;                /* highest sequence that was ever sent */
     uint32_t kept_count;
     size_t kept_bytes;
 
     bool held;               /* nothing is delivered */
     uint64_t delivered;      /* highest sequence that was delivered of `peer` */
     bool owes_sign;          /* a frame without payload goes first: if we were lost, it ends that */
-    bool owes_answer;        /* something arrived that wants a frame back */
+    uint64_t answer_at_ms;   /* something arrived that wants a frame back by then; NEVER: nothing */
+    unsigned unanswered;     /* payloads delivered since the last frame that says so */
     uint64_t answer;         /* whom the next HELLO answers; 0: whom we count with */
     uint64_t refused;        /* incarnation that is owed a REFUSED; 0: none */
     uint64_t hello_at_ms;    /* when HELLO is due */
@@ -87,9 +94,9 @@ struct session {
     uint64_t resend_at_ms;
     uint64_t resend_wait_ms;
 
-    char reason[REASON_SIZE_MAX + 1];    /* why it is refused */
-    char told[REASON_SIZE_MAX + 1];      /* what the REFUSED that is owed says */
-    uint8_t greeting[GREETING_SIZE_MAX]; /* the payload of the last HELLO or REFUSED */
+    char reason[REASON_SIZE_MAX + 1];             /* why it is refused */
+    char told[REASON_SIZE_MAX + 1];               /* what the REFUSED that is owed says */
+    uint8_t bytes[HEAD_ROOM + GREETING_SIZE_MAX]; /* the last frame without a kept payload, likewise */
 };
 
 static uint64_t sooner (uint64_t a, uint64_t b)
@@ -99,9 +106,16 @@ static uint64_t sooner (uint64_t a, uint64_t b)
 
 /*  ---- payloads that are kept --------------------------------------------- */
 
+/*  Whoever lets go last frees it. */
+static void kept_release (struct session_kept *kept)
+{
+    if (atomic_fetch_sub_explicit (&kept->holders, 1, memory_order_acq_rel) == 1)
+        free (kept);
+}
+
 static void kept_drop_first (struct session *self)
 {
-    struct kept *kept = self->first;
+    struct session_kept *kept = self->first;
     self->first = kept->next;
     if (self->offered == kept)
         self->offered = NULL;
@@ -114,7 +128,7 @@ static void kept_drop_first (struct session *self)
     self->first_sequence++;
     self->kept_count--;
     self->kept_bytes -= kept->size;
-    free (kept);
+    kept_release (kept);
 }
 
 /*  Forgets everything; numbers start again. */
@@ -145,12 +159,14 @@ bool session_send (struct session *session, const void *payload, size_t size)
     assert (payload && size > 0 && size <= MESSAGE_SIZE_MAX);
     if (session->kept_count >= SESSION_FRAMES_MAX || size > SESSION_BYTES_MAX - session->kept_bytes)
         return false;
-    struct kept *kept = malloc (sizeof *kept + size);
+    struct session_kept *kept = malloc (sizeof *kept + HEAD_ROOM + size);
     if (!kept)
         return false;
     kept->next = NULL;
     kept->size = size;
-    memcpy (kept->bytes, payload, size);
+    kept->head_size = 0;
+    atomic_init (&kept->holders, 1);
+    memcpy (kept->bytes + HEAD_ROOM, payload, size);
     if (session->last)
         session->last->next = kept;
     else
@@ -224,6 +240,7 @@ struct session *session_new (const struct session_options *options)
         return NULL;
     session->options = *options;
     kept_clear (session);
+    session->answer_at_ms = NEVER;
     session->hello_at_ms = options->speaks_first ? 0 : NEVER;
     return session;
 }
@@ -410,7 +427,7 @@ static enum session_input change_peer (struct session *self, uint64_t now_ms, co
     self->protocol = self->candidate_protocol;
     self->delivered = 0;
     self->heard_ms = now_ms;
-    self->owes_answer = true;
+    self->answer_at_ms = 0;
     enter (self, SESSION_UP, now_ms);
     return restarted ? SESSION_RESTARTED : SESSION_CAME;
 }
@@ -420,7 +437,7 @@ static enum session_input hear_again (struct session *self, uint64_t now_ms, con
 {
     if (!take_acknowledgement (self, now_ms, head))
         return SESSION_RUBBISH;
-    self->owes_answer = true;
+    self->answer_at_ms = 0;
     return hear (self, now_ms) ? SESSION_CAME : SESSION_NOTHING;
 }
 
@@ -479,12 +496,18 @@ static enum session_input receive_refused (struct session *self, uint64_t now_ms
 
 /*  ---- receiving: what it says -------------------------------------------- */
 
-static enum session_input receive_payload (struct session *self, uint64_t sequence)
+/*  What is delivered in its turn need not be acknowledged at once: mostly an
+    answer follows that can say so. The rest means that the two differ, and the
+    other end is told where we are. */
+static enum session_input receive_payload (struct session *self, uint64_t now_ms, uint64_t sequence)
 {
-    self->owes_answer = true;
+    bool follows = !self->held && sequence == self->delivered + 1;
+    self->unanswered += follows;
+    self->answer_at_ms =
+        follows && !session_owes (self) ? sooner (self->answer_at_ms, now_ms + SESSION_ANSWER_MS) : 0;
     if (MISTAKE (NO_DEDUPE) && sequence <= self->delivered)
         return SESSION_DELIVER;
-    if (self->held || sequence != self->delivered + 1)
+    if (!follows)
         return SESSION_NOTHING;
     self->delivered = sequence;
     return SESSION_DELIVER;
@@ -505,10 +528,10 @@ static enum session_input receive_frame (struct session *self, uint64_t now_ms, 
     if (!take_acknowledgement (self, now_ms, head))
         return SESSION_RUBBISH;
     if (hear (self, now_ms)) {
-        self->owes_answer = true;
+        self->answer_at_ms = 0;
         return SESSION_CAME;
     }
-    return head->sequence > 0 ? receive_payload (self, head->sequence) : SESSION_NOTHING;
+    return head->sequence > 0 ? receive_payload (self, now_ms, head->sequence) : SESSION_NOTHING;
 }
 
 enum session_input session_receive (struct session *session, uint64_t now_ms, const void *head,
@@ -549,16 +572,20 @@ bool session_expire (struct session *session, uint64_t now_ms)
 
 /*  ---- sending ------------------------------------------------------------ */
 
-static void write_head (struct session_frame *frame, const struct head *head)
+/*  Puts a head into the room before a payload, and begins a frame with it. */
+static void put_head (struct session_frame *frame, uint8_t *bytes, const struct head *head)
 {
+    uint8_t memory[HEAD_ROOM];
     struct packer packer;
-    packer_init (&packer, frame->head, sizeof frame->head);
+    packer_init (&packer, memory, sizeof memory);
     pack_array (&packer, 4);
     pack_uint (&packer, head->incarnation);
     pack_uint (&packer, head->sequence);
     pack_uint (&packer, head->acknowledged);
     pack_uint (&packer, head->acknowledged_incarnation);
     assert (!packer.overflow);
+    memcpy (bytes + HEAD_ROOM - packer.size, memory, packer.size);
+    frame->head = bytes + HEAD_ROOM - packer.size;
     frame->head_size = packer.size;
 }
 
@@ -574,11 +601,11 @@ static struct head head_now (const struct session *self, uint64_t sequence)
 static void put_greeting (struct session *self, struct session_frame *frame, const struct message *message)
 {
     struct packer packer;
-    packer_init (&packer, self->greeting, sizeof self->greeting);
+    packer_init (&packer, self->bytes + HEAD_ROOM, GREETING_SIZE_MAX);
     enum encode_result result = encode_message (&packer, message);
     assert (result == ENCODE_OK);
     (void) result;
-    frame->payload = self->greeting;
+    frame->payload = self->bytes + HEAD_ROOM;
     frame->payload_size = packer.size;
 }
 
@@ -599,7 +626,7 @@ static void put_hello (struct session *self, uint64_t now_ms, struct session_fra
     struct head head = head_now (self, 0);
     if (self->answer != 0 && self->answer != self->peer)
         head = (struct head){ options->incarnation, 0, 0, self->answer };
-    write_head (frame, &head);
+    put_head (frame, self->bytes, &head);
     put_greeting (self, frame, &message);
     self->answer = 0;
     self->hello_ms = now_ms;
@@ -611,7 +638,7 @@ static void put_refused (struct session *self, struct session_frame *frame)
     struct message message = { .id = MESSAGE_REFUSED };
     message.refused.reason = text_of (self->told);
     struct head head = { self->options.incarnation, 0, 0, self->refused };
-    write_head (frame, &head);
+    put_head (frame, self->bytes, &head);
     put_greeting (self, frame, &message);
     self->refused = 0;
     if (self->state != SESSION_REFUSED)
@@ -627,28 +654,39 @@ static bool payload_due (const struct session *self)
             self->next_sequence < self->first_sequence + SESSION_RESEND_BURST_MAX);
 }
 
-static void put_payload (struct session *self, uint64_t now_ms, struct session_frame *frame)
+/*  False when the head is that of an earlier time, because a socket still holds
+    the frame: then it does not tell what was delivered since. */
+static bool put_payload (struct session *self, uint64_t now_ms, struct session_frame *frame)
 {
-    struct head head = head_now (self, self->next_sequence);
-    write_head (frame, &head);
-    encoded_speak (self->next->bytes, self->next->size, self->protocol);
-    frame->payload = self->next->bytes;
-    frame->payload_size = self->next->size;
-    self->offered = self->next;
+    struct session_kept *kept = self->next;
+    bool ours = atomic_load_explicit (&kept->holders, memory_order_acquire) == 1;
+    frame->head = kept->bytes + HEAD_ROOM - kept->head_size;
+    frame->head_size = kept->head_size;
+    frame->payload = kept->bytes + HEAD_ROOM;
+    frame->payload_size = kept->size;
+    frame->kept = kept;
+    if (ours) {
+        struct head head = head_now (self, self->next_sequence);
+        put_head (frame, kept->bytes, &head);
+        kept->head_size = frame->head_size;
+        encoded_speak (kept->bytes + HEAD_ROOM, kept->size, self->protocol);
+    }
+    self->offered = kept;
     self->offered_first = self->next_sequence > self->sent;
     if (self->offered_first)
         self->sent = self->next_sequence;
     if (self->resend_at_ms == NEVER)
         self->resend_at_ms = now_ms + self->resend_wait_ms;
-    self->next = self->next->next;
+    self->next = kept->next;
     self->next_sequence++;
+    return ours;
 }
 
 /*  A frame without payload: an acknowledgement, or a sign of life. */
 static void put_bare (struct session *self, struct session_frame *frame)
 {
     struct head head = head_now (self, 0);
-    write_head (frame, &head);
+    put_head (frame, self->bytes, &head);
 }
 
 /*  Nothing was acknowledged for a while: all of it goes out again, and less and
@@ -679,8 +717,8 @@ static void put_heartbeat (struct session *self, uint64_t now_ms, struct session
 
 bool session_next (struct session *session, uint64_t now_ms, struct session_frame *frame)
 {
-    frame->payload = NULL;
-    frame->payload_size = 0;
+    bool tells = true; /* how far we are */
+    *frame = (struct session_frame){ .head = NULL };
     session->offered = NULL;
     expire_resend (session, now_ms);
     if (session->refused != 0) {
@@ -692,17 +730,30 @@ bool session_next (struct session *session, uint64_t now_ms, struct session_fram
     else if (session->owes_sign && session->state == SESSION_UP)
         put_bare (session, frame);
     else if (payload_due (session) && now_ms >= session->stuck_until_ms)
-        put_payload (session, now_ms, frame);
-    else if (session->owes_answer && session->state == SESSION_UP)
+        tells = put_payload (session, now_ms, frame);
+    else if (now_ms >= session->answer_at_ms && session->state == SESSION_UP)
         put_bare (session, frame);
     else if (now_ms >= heartbeat_at_ms (session))
         put_heartbeat (session, now_ms, frame);
     else
         return false;
     session->owes_sign = false;
-    session->owes_answer = false;
+    session->answer_at_ms = tells ? NEVER : session->answer_at_ms;
+    session->unanswered = tells ? 0 : session->unanswered;
     session->sent_ms = now_ms;
     return true;
+}
+
+void *session_share (const struct session_frame *frame)
+{
+    atomic_fetch_add_explicit (&frame->kept->holders, 1, memory_order_relaxed);
+    return frame->kept;
+}
+
+void session_unshare (void *bytes, void *share)
+{
+    (void) bytes;
+    kept_release (share);
 }
 
 void session_stuck (struct session *session, uint64_t now_ms)
@@ -716,16 +767,27 @@ void session_stuck (struct session *session, uint64_t now_ms)
     session->stuck_until_ms = now_ms + SESSION_STUCK_MS;
 }
 
+void session_unstuck (struct session *session)
+{
+    session->stuck_until_ms = 0;
+}
+
+bool session_owes (const struct session *session)
+{
+    return session->unanswered >= SESSION_ANSWER_FRAMES;
+}
+
 uint64_t session_due (const struct session *session)
 {
     bool up = session->state == SESSION_UP;
-    if (session->refused != 0 || (up && (session->owes_answer || session->owes_sign)))
+    if (session->refused != 0 || (up && session->owes_sign))
         return 0;
     uint64_t due_ms = sooner (session->hello_at_ms, heartbeat_at_ms (session));
     if (payload_due (session))
         due_ms = sooner (due_ms, session->stuck_until_ms);
     if (up)
-        due_ms = sooner (due_ms, sooner (session->resend_at_ms, session->heard_ms + SESSION_LOST_MS));
+        due_ms = sooner (sooner (due_ms, session->answer_at_ms),
+                         sooner (session->resend_at_ms, session->heard_ms + SESSION_LOST_MS));
     return due_ms;
 }
 

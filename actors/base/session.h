@@ -38,7 +38,9 @@ enum {
     SESSION_RESEND_MIN_MS = 200,  /* first repetition of what is not acknowledged; */
     SESSION_RESEND_MAX_MS = 1000, /* … doubled up to this, reset by progress */
     SESSION_HELLO_MS = 200,       /* between HELLOs while there is no answer */
-    SESSION_STUCK_MS = 20,        /* before a socket that took nothing is asked again */
+    SESSION_STUCK_MS = 20,        /* before a socket that took nothing is asked again unasked */
+    SESSION_ANSWER_MS = 10,       /* an acknowledgement waits as long for a payload to ride on, */
+    SESSION_ANSWER_FRAMES = 32,   /* … and for no more payloads than these */
     SESSION_RESEND_BURST_MAX = 64 /* frames repeated at once */
 };
 
@@ -98,12 +100,15 @@ void session_hold (struct session *session, bool held);
     taken for silence. */
 bool session_expire (struct session *session, uint64_t now_ms);
 
+struct session_kept;
+
 /*  A frame to be put on the wire; views live until the next call on the session. */
 struct session_frame {
-    uint8_t head[SESSION_HEAD_SIZE_MAX];
+    const uint8_t *head; /* the payload stands right behind it in memory */
     size_t head_size;
     const void *payload; /* NULL for none */
     size_t payload_size;
+    struct session_kept *kept; /* where the payload is kept; NULL: it is not */
 };
 
 /*  The next frame that is due now, to be called until it is false: HELLO, data,
@@ -111,10 +116,26 @@ struct session_frame {
     the frame it is simply dropped: it will be repeated. */
 bool session_next (struct session *session, uint64_t now_ms, struct session_frame *frame);
 
+/*  Holds the bytes of a frame whose `kept` is not NULL, head and payload, as they
+    are until session_unshare is called with what this returns: so they are sent
+    without a copy, and sent again without another. */
+void *session_share (const struct session_frame *frame);
+
+/*  From any thread, also when the session is gone. The first argument is not
+    looked at: it makes this a zmq_free_fn. */
+void session_unshare (void *bytes, void *share);
+
 /*  Says that the socket did not take the frame that session_next gave last. Of a
     payload that is better than dropping it: it is given again, first, after
-    SESSION_STUCK_MS. */
+    session_unstuck or SESSION_STUCK_MS. */
 void session_stuck (struct session *session, uint64_t now_ms);
+
+/*  Says that the socket may take frames again. */
+void session_unstuck (struct session *session);
+
+/*  Whether so much arrived that the acknowledgement should not wait for the end
+    of the turn. */
+bool session_owes (const struct session *session);
 
 /*  Steady ms at which session_next or session_expire must be called at the
     latest; UINT64_MAX for never. */

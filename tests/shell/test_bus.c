@@ -357,6 +357,34 @@ static void test_one_peer_that_shouts_does_not_silence_the_others (void **state)
     bus_destroy (&usermeta);
 }
 
+/*  Who had nothing to say while others were waited for is asked again once they
+    were heard, also without another wait. */
+static void test_who_was_silent_during_a_wait_is_heard_after_it (void **state)
+{
+    (void) state;
+    char reason[256];
+    struct bus *usermeta = open_bus (ROLE_USERMETA_CLIENT, "inproc://u", ROLE_SHELL, NULL);
+    struct bus_options options = options_of (context, ROLE_DECISION, "inproc://d");
+    link_to (&options, ROLE_USERMETA_CLIENT, 0, "inproc://u");
+    struct bus *decision = bus_new (&options, reason, sizeof reason);
+    assert_non_null (decision);
+    struct bus *ingest = open_bus (ROLE_INGEST, NULL, ROLE_DECISION, "inproc://d");
+    say (decision, (struct address){ ROLE_USERMETA_CLIENT, 0 }, "x");
+    expect (usermeta, (struct address){ ROLE_DECISION, 0 }, "x");
+    expect_nothing (decision);
+    say (ingest, to_decision, "first");
+    bus_wait (decision, NULL, 0, DEADLINE_MS, false);
+    say (usermeta, (struct address){ ROLE_DECISION, 0 }, "second");
+    struct bus_received received = { .size = 0 };
+    uint64_t deadline_ms = now_ms () + DEADLINE_MS;
+    for (unsigned heard = 0; heard < 2; assert_true (now_ms () < deadline_ms))
+        heard += bus_receive (decision, now_ms (), false, &received) == BUS_MESSAGE;
+    assert_int_equal (received.from.role, ROLE_USERMETA_CLIENT);
+    bus_destroy (&ingest);
+    bus_destroy (&decision);
+    bus_destroy (&usermeta);
+}
+
 /*  ---- beyond the process -------------------------------------------------- */
 
 enum { NODES = 3 };
@@ -441,16 +469,19 @@ static void note_input (struct node *node, enum bus_input input, const struct bu
 }
 
 /*  A turn of a node: it hears all there is, and says what is due. */
-static void node_turn (struct node *node)
+static void node_turn_at (struct node *node, uint64_t time_ms)
 {
     struct bus_received received;
     enum bus_input input;
-    if (!node->bus)
-        return;
-    uint64_t time_ms = now_ms () + node->ahead_ms;
     while ((input = bus_receive (node->bus, time_ms, node->held, &received)) != BUS_NOTHING)
         note_input (node, input, &received);
     bus_work (node->bus, time_ms);
+}
+
+static void node_turn (struct node *node)
+{
+    if (node->bus)
+        node_turn_at (node, now_ms () + node->ahead_ms);
 }
 
 /*  A turn of everybody, and a short wait for somebody. */
@@ -709,6 +740,51 @@ static void test_a_full_hop_takes_no_more_and_loses_nothing (void **state)
     assert_int_equal (client->lost + server->lost, 0);
 }
 
+/*  For them time stands still: whatever goes on does so because a socket says
+    that it can, not because some wait is over. */
+static void test_a_socket_that_was_full_goes_on_as_soon_as_it_can (void **state)
+{
+    (void) state;
+    enum { COUNT = 3000, LARGE = 16384 }; /* more than queues and kernel hold together */
+    static uint32_t large[LARGE / sizeof (uint32_t)];
+    open_both ();
+    uint64_t still_ms = now_ms ();
+    for (large[0] = 1; large[0] <= COUNT; large[0]++) {
+        assert_int_equal (bus_send (client->bus, to_decision, large, sizeof large), BUS_OK);
+        assert_int_equal (bus_send (server->bus, to_ingest, large, sizeof large), BUS_OK);
+    }
+    uint64_t until_ms = now_ms () + DEADLINE_MS;
+    while (client->messages < COUNT || server->messages < COUNT) {
+        node_turn_at (client, still_ms);
+        node_turn_at (server, still_ms);
+        bus_wait (client->bus, NULL, 0, 1, false);
+        bus_wait (server->bus, NULL, 0, 1, false);
+        assert_true (now_ms () < until_ms);
+    }
+    assert_int_equal (client->largest, LARGE);
+    assert_int_equal (client->last + server->last, 2 * COUNT);
+}
+
+/*  What is acknowledged at the end of a turn only would wait for ever where a turn
+    ends when nothing comes any more. */
+static void test_a_long_turn_is_acknowledged_before_its_end (void **state)
+{
+    (void) state;
+    struct bus_received received;
+    open_both ();
+    say_numbers (client, to_decision, 2 * SESSION_ANSWER_FRAMES);
+    node_turn (client);
+    uint64_t until_ms = now_ms () + DEADLINE_MS;
+    while (server->messages < 2 * SESSION_ANSWER_FRAMES) {
+        note_input (server, bus_receive (server->bus, now_ms (), false, &received), &received);
+        assert_true (now_ms () < until_ms);
+    }
+    while (bus_unacknowledged (client->bus, to_decision) > 0) {
+        node_turn (client);
+        assert_true (now_ms () < until_ms);
+    }
+}
+
 static void test_one_hop_that_is_full_leaves_the_others_alone (void **state)
 {
     (void) state;
@@ -867,6 +943,7 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_waiting_ends_for_a_message_a_descriptor_or_the_time, begin,
                                          end),
         cmocka_unit_test_setup_teardown (test_one_peer_that_shouts_does_not_silence_the_others, begin, end),
+        cmocka_unit_test_setup_teardown (test_who_was_silent_during_a_wait_is_heard_after_it, begin, end),
         REMOTE (test_all_arrives_in_order_both_ways, ipc),
         REMOTE (test_who_is_there_first_waits_for_the_other, ipc),
         REMOTE (test_a_frame_of_the_largest_size_goes_beyond_the_process, ipc),
@@ -876,6 +953,8 @@ int main (void)
         REMOTE (test_a_pause_of_our_own_is_no_silence_of_others, ipc),
         REMOTE (test_who_is_held_hears_nothing_and_is_not_lost, ipc),
         REMOTE (test_a_full_hop_takes_no_more_and_loses_nothing, ipc),
+        REMOTE (test_a_socket_that_was_full_goes_on_as_soon_as_it_can, ipc),
+        REMOTE (test_a_long_turn_is_acknowledged_before_its_end, ipc),
         REMOTE (test_one_hop_that_is_full_leaves_the_others_alone, ipc),
         REMOTE (test_strangers_who_say_nonsense_take_nobodys_place, ipc),
         REMOTE (test_a_second_name_of_a_peer_is_no_name, ipc),

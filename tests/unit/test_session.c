@@ -575,26 +575,51 @@ static void test_payloads_arrive_in_order_once_and_are_forgotten (void **state)
     settle (&a, &b, EARLY_MS);
     assert_string_equal (b.delivered, "123");
     assert_string_equal (a.delivered, "x");
+    settle (&a, &b, EARLY_MS + SESSION_ANSWER_MS);
     assert_int_equal (session_unacknowledged (a.session), 0);
     assert_int_equal (session_unacknowledged (b.session), 0);
     ends_close (&a, &b);
 }
 
-static void test_one_acknowledgement_answers_a_turn (void **state)
+static void test_an_acknowledgement_waits_for_a_payload_to_ride_on (void **state)
 {
     (void) state;
     struct end a, b;
     ends_up (&a, &b);
-    for (unsigned i = 0; i < 100; i++)
+    say (&a, "m");
+    assert_int_equal (carry (&a, &b, EARLY_MS), 1);
+    say (&a, "n");
+    assert_int_equal (carry (&a, &b, EARLY_MS + 1), 1);
+    assert_int_equal (session_due (b.session), EARLY_MS + SESSION_ANSWER_MS);
+    assert_int_equal (carry (&b, &a, EARLY_MS + SESSION_ANSWER_MS - 1), 0);
+    say (&b, "rides");
+    assert_int_equal (carry (&b, &a, EARLY_MS + SESSION_ANSWER_MS - 1), 1);
+    assert_int_equal (session_unacknowledged (a.session), 0);
+    assert_int_equal (carry (&b, &a, EARLY_MS + SESSION_ANSWER_MS), 0);
+    say (&a, "o");
+    assert_int_equal (carry (&a, &b, EARLY_MS + SESSION_ANSWER_MS), 1);
+    assert_int_equal (carry (&b, &a, EARLY_MS + 2 * SESSION_ANSWER_MS), 1);
+    assert_int_equal (session_unacknowledged (a.session), 0);
+    ends_close (&a, &b);
+}
+
+static void test_many_payloads_are_acknowledged_at_once_by_one_frame (void **state)
+{
+    (void) state;
+    struct end a, b;
+    ends_up (&a, &b);
+    for (unsigned i = 0; i < SESSION_ANSWER_FRAMES - 1; i++)
         say (&a, "m");
-    assert_int_equal (carry (&a, &b, EARLY_MS), 100);
+    assert_int_equal (carry (&a, &b, EARLY_MS), SESSION_ANSWER_FRAMES - 1);
+    assert_false (session_owes (b.session));
+    assert_int_equal (carry (&b, &a, EARLY_MS), 0);
+    for (unsigned i = 0; i < 10; i++)
+        say (&a, "m");
+    assert_int_equal (carry (&a, &b, EARLY_MS), 10);
+    assert_true (session_owes (b.session));
     assert_int_equal (session_due (b.session), 0);
     assert_int_equal (carry (&b, &a, EARLY_MS), 1);
-    assert_int_equal (session_unacknowledged (a.session), 0);
-    say (&a, "n");
-    assert_int_equal (carry (&a, &b, EARLY_MS), 1);
-    say (&b, "rides");
-    assert_int_equal (carry (&b, &a, EARLY_MS), 1);
+    assert_false (session_owes (b.session));
     assert_int_equal (session_unacknowledged (a.session), 0);
     ends_close (&a, &b);
 }
@@ -656,6 +681,7 @@ static void test_a_backlog_comes_at_the_pace_of_the_answers (void **state)
     say (&a, "n");
     settle (&a, &b, now);
     assert_int_equal (b.inputs[SESSION_DELIVER], 1001);
+    settle (&a, &b, now + SESSION_ANSWER_MS);
     assert_int_equal (session_unacknowledged (a.session), 0);
     ends_close (&a, &b);
 }
@@ -669,10 +695,11 @@ static void test_what_comes_twice_is_acknowledged_at_once (void **state)
     say (&a, "1");
     assert_true (take (&a, EARLY_MS, &packet));
     assert_int_equal (give (&b, EARLY_MS, &packet), SESSION_DELIVER);
-    assert_int_equal (lose (&b, EARLY_MS), 1);
-    assert_int_equal (give (&b, EARLY_MS, &packet), SESSION_NOTHING);
+    uint64_t now = EARLY_MS + SESSION_ANSWER_MS;
+    assert_int_equal (lose (&b, now), 1);
+    assert_int_equal (give (&b, now, &packet), SESSION_NOTHING);
     assert_int_equal (session_due (b.session), 0);
-    assert_int_equal (carry (&b, &a, EARLY_MS), 1);
+    assert_int_equal (carry (&b, &a, now), 1);
     assert_int_equal (session_unacknowledged (a.session), 0);
     packet_free (&packet);
     ends_close (&a, &b);
@@ -808,6 +835,89 @@ static void test_a_socket_that_takes_nothing_is_asked_again (void **state)
     ends_close (&a, &b);
 }
 
+static void test_a_socket_that_has_room_again_is_asked_at_once (void **state)
+{
+    (void) state;
+    struct end a, b;
+    struct packet packet;
+    ends_up (&a, &b);
+    say (&a, "1");
+    assert_true (take (&a, EARLY_MS, &packet));
+    packet_free (&packet);
+    session_stuck (a.session, EARLY_MS);
+    assert_int_equal (carry (&a, &b, EARLY_MS), 0);
+    session_unstuck (a.session);
+    assert_int_equal (session_due (a.session), 0);
+    assert_int_equal (carry (&a, &b, EARLY_MS), 1);
+    assert_string_equal (b.delivered, "1");
+    ends_close (&a, &b);
+}
+
+/*  A socket sends from the memory of the session, in a thread of its own and
+    later. What it still holds stays as it is, whatever is sent meanwhile. */
+static void test_a_frame_that_a_socket_holds_does_not_change (void **state)
+{
+    (void) state;
+    struct end a, b;
+    struct session_frame first, again;
+    ends_up (&a, &b);
+    say (&a, "1");
+    assert_true (session_next (a.session, EARLY_MS, &first));
+    assert_non_null (first.kept);
+    assert_ptr_equal (first.payload, first.head + first.head_size);
+    void *share = session_share (&first);
+    struct packet held = packet_of (first.head, first.head_size, first.payload, first.payload_size);
+    say (&b, "x");
+    carry (&b, &a, EARLY_MS);
+    assert_string_equal (a.delivered, "x");
+
+    uint64_t now = EARLY_MS + SESSION_RESEND_MIN_MS;
+    assert_int_equal (carry (&a, &b, now - 1), 1); /* the sign that x came */
+    assert_int_equal (session_unacknowledged (b.session), 0);
+    say (&b, "y");
+    carry (&b, &a, now - 1);
+    assert_true (session_next (a.session, now, &again)); /* the sign before a repetition */
+    assert_null (again.kept);
+    say (&b, "z");
+    carry (&b, &a, now);
+    assert_true (session_next (a.session, now, &again));
+    assert_ptr_equal (again.head, first.head);
+    assert_memory_equal (again.head, held.head, held.head_size);
+    assert_int_equal (give (&b, now, &held), SESSION_DELIVER);
+    assert_int_equal (session_unacknowledged (b.session), 2); /* the old head knows nothing of y and z, */
+    assert_int_equal (carry (&a, &b, now + SESSION_ANSWER_MS), 1);
+    assert_int_equal (session_unacknowledged (b.session), 0); /* … so that is told by itself */
+
+    carry (&b, &a, now + SESSION_ANSWER_MS);
+    assert_int_equal (session_unacknowledged (a.session), 0);
+    session_destroy (&a.session);
+    assert_memory_equal (first.head, held.head, held.head_size);
+    assert_memory_equal (first.payload, "1", 1);
+    session_unshare (NULL, share);
+    packet_free (&held);
+    ends_close (&a, &b);
+}
+
+static void test_a_frame_that_was_let_go_is_repeated_with_what_is_new (void **state)
+{
+    (void) state;
+    struct end a, b;
+    struct session_frame frame;
+    ends_up (&a, &b);
+    say (&a, "1");
+    assert_true (session_next (a.session, EARLY_MS, &frame));
+    session_unshare (NULL, session_share (&frame));
+    uint64_t now = EARLY_MS + SESSION_RESEND_MIN_MS;
+    assert_true (session_next (a.session, now, &frame));
+    assert_null (frame.kept);
+    say (&b, "x");
+    carry (&b, &a, now);
+    assert_int_equal (carry (&a, &b, now), 1);
+    assert_string_equal (b.delivered, "1");
+    assert_int_equal (session_unacknowledged (b.session), 0);
+    ends_close (&a, &b);
+}
+
 static void test_while_held_nothing_is_delivered_and_all_comes_later (void **state)
 {
     (void) state;
@@ -822,6 +932,7 @@ static void test_while_held_nothing_is_delivered_and_all_comes_later (void **sta
     session_hold (b.session, false);
     settle (&a, &b, EARLY_MS + SESSION_RESEND_MIN_MS);
     assert_string_equal (b.delivered, "12");
+    settle (&a, &b, EARLY_MS + SESSION_RESEND_MIN_MS + SESSION_ANSWER_MS);
     assert_int_equal (session_unacknowledged (a.session), 0);
     ends_close (&a, &b);
 }
@@ -1458,7 +1569,8 @@ int main (void)
         cmocka_unit_test (test_a_refusal_of_any_length_is_shown_within_bounds),
         cmocka_unit_test (test_after_a_refusal_the_same_one_may_come_back),
         cmocka_unit_test (test_payloads_arrive_in_order_once_and_are_forgotten),
-        cmocka_unit_test (test_one_acknowledgement_answers_a_turn),
+        cmocka_unit_test (test_an_acknowledgement_waits_for_a_payload_to_ride_on),
+        cmocka_unit_test (test_many_payloads_are_acknowledged_at_once_by_one_frame),
         cmocka_unit_test (test_what_was_lost_is_repeated_from_the_first),
         cmocka_unit_test (test_repetitions_become_rarer_and_progress_hastens_them),
         cmocka_unit_test (test_a_backlog_comes_at_the_pace_of_the_answers),
@@ -1468,6 +1580,9 @@ int main (void)
         cmocka_unit_test (test_rubbish_is_told_and_changes_nothing),
         cmocka_unit_test (test_a_full_session_takes_nothing_until_it_is_acknowledged),
         cmocka_unit_test (test_a_socket_that_takes_nothing_is_asked_again),
+        cmocka_unit_test (test_a_socket_that_has_room_again_is_asked_at_once),
+        cmocka_unit_test (test_a_frame_that_a_socket_holds_does_not_change),
+        cmocka_unit_test (test_a_frame_that_was_let_go_is_repeated_with_what_is_new),
         cmocka_unit_test (test_while_held_nothing_is_delivered_and_all_comes_later),
         cmocka_unit_test (test_a_restart_is_told_once_and_numbers_begin_again),
         cmocka_unit_test (test_both_may_restart_at_once),
