@@ -15,11 +15,13 @@
 #include "proto/raw.h"
 #include "proto/text.h"
 
-/*  Events of one page: what every version of the service grants. */
-enum { PAGE_EVENTS_MAX = 100 };
+/*  Events of one page: what every version of the service grants, and what is asked for,
+    doubling, while pages are full. An older service takes more than 100 for 100
+    (reference: events, `limit`), so a page of just as many is a full one, too. */
+enum { PAGE_EVENTS_MIN = 100, PAGE_EVENTS_MAX = 1000 };
 
 /*  Room for late events on top of the window, when an id shows up in a gap. */
-enum { LATE_EVENTS_MAX = PAGE_EVENTS_MAX };
+enum { LATE_EVENTS_MAX = PAGE_EVENTS_MIN };
 
 /*  An empty answer that took longer than this was a long poll; one that came
     sooner is followed by a pause, so that a service that does not hold polls
@@ -101,9 +103,10 @@ struct ingest {
     uint64_t sequence; /* of requests */
     struct shard shards[SHARDS_MAX];
     uint32_t shard_count;
-    uint32_t page_limit; /* shrinks when pages are too large */
-    bool page_full;      /* the last page was: there is more */
-    uint64_t acked;      /* what the service was told; it answered */
+    uint32_t page_limit;   /* what is asked for */
+    uint32_t page_ceiling; /* as far as it may grow; shrinks when pages are too large */
+    bool page_full;        /* the last page was: there is more */
+    uint64_t acked;        /* what the service was told; it answered */
     uint64_t last_ack_ms;
     enum service_state health;
     bool accepted; /* the service has accepted the secret once */
@@ -135,7 +138,8 @@ static void ingest_init (void *memory, const struct settings *settings)
 {
     struct ingest *self = memory;
     self->settings = settings;
-    self->page_limit = PAGE_EVENTS_MAX;
+    self->page_limit = PAGE_EVENTS_MIN;
+    self->page_ceiling = PAGE_EVENTS_MAX;
     self->shard_count = settings->decisions ? settings->decisions : 1;
     assert (self->shard_count <= SHARDS_MAX);
     self->channel_hash = text_hash (text_of (settings->events_channel), 0);
@@ -328,7 +332,7 @@ static void plan_gap (struct ingest *self, struct moment now, const struct effec
         poll->after = waiting->position - 1;
         poll->has_after = true;
     }
-    poll->limit = self->page_limit;
+    poll->limit = self->page_limit < PAGE_EVENTS_MIN ? self->page_limit : PAGE_EVENTS_MIN;
     poll_start (self, POLL_GAP, now, effects);
 }
 
@@ -450,6 +454,7 @@ static void plan (struct ingest *self, struct moment now, const struct effects *
 
 /*  What became of a page. */
 struct harvest {
+    uint32_t count;    /* elements of the page */
     uint32_t fresh;    /* events taken in */
     uint32_t handed;   /* events handed on */
     uint32_t unwanted; /* events that no decision wants to see */
@@ -608,8 +613,9 @@ static struct harvest take_page (struct ingest *self, const struct poll *poll, s
     struct value array;
     if (!cursor_next (&cursor, &array) || array.type != VALUE_ARRAY)
         return harvest;
+    harvest.count = array.count;
     if (reads_on (self, poll))
-        self->page_full = array.count >= poll->limit;
+        self->page_full = array.count >= poll->limit || array.count == PAGE_EVENTS_MIN;
     /*  The service has nothing behind the position that it has for us: whatever is
         missing below cannot come any more. */
     if (!poll->has_after && array.count == 0)
@@ -683,6 +689,22 @@ static struct text why_not_a_page (const struct http_answer *answer, struct buil
     return builder_text (reason);
 }
 
+/*  How many events are asked for from now on. */
+static void set_page_limit (struct ingest *self, uint32_t limit)
+{
+    self->page_limit = limit < self->page_ceiling ? limit : self->page_ceiling;
+}
+
+/*  A page of so many elements was good: one that was full is followed by one of twice
+    the size, because each request costs as much as many events. */
+static void grow_page (struct ingest *self, uint32_t count)
+{
+    uint32_t limit = count >= self->page_limit ? 2 * self->page_limit : self->page_limit;
+    if (self->page_ceiling < PAGE_EVENTS_MAX)
+        self->page_ceiling++;
+    set_page_limit (self, limit < PAGE_EVENTS_MIN ? PAGE_EVENTS_MIN : limit);
+}
+
 static void on_bad_answer (struct ingest *self, struct poll *poll, const struct http_answer *answer,
                            struct text reason, struct moment now, const struct effects *effects)
 {
@@ -692,8 +714,9 @@ static void on_bad_answer (struct ingest *self, struct poll *poll, const struct 
         set_health (self, SERVICE_REJECTS, reason, effects);
         return;
     }
-    if (answer->outcome == HTTP_TOO_LARGE && self->page_limit > 1 && !poll->ack_only)
-        self->page_limit /= 2;
+    if (answer->outcome == HTTP_TOO_LARGE && !poll->ack_only)
+        self->page_ceiling = poll->limit > 1 ? poll->limit / 2 : 1;
+    set_page_limit (self, self->page_limit < PAGE_EVENTS_MIN ? self->page_limit : PAGE_EVENTS_MIN);
     if (answer->outcome == HTTP_ANSWERED && answer->status == 200) {
         self->bad_pages++;
         put_log (effects, LOG_WARN, (struct about){ 0 }, "%.*s; asking again", (int) reason.size,
@@ -744,8 +767,7 @@ static void on_page (struct ingest *self, enum poll_kind kind, const struct http
         poll_failed (self, poll, TEXT_LITERAL ("the page has no usable event"), 0, now, effects);
         return;
     }
-    if (self->page_limit < PAGE_EVENTS_MAX)
-        self->page_limit++;
+    grow_page (self, reads_on (self, poll) ? harvest.count : 0);
     poll->failures = 0;
     if (kind == POLL_GAP)
         poll->due_ms = harvest.handed + harvest.unwanted ? 0 : now.steady_ms + GAP_INTERVAL_MS;

@@ -22,7 +22,8 @@
 #include "include/shard.h"
 #include "tests/unit/core_harness.h"
 
-enum { PAGE_MAX = 100, ACK_MS = 250, NO_AFTER = -1, LAST_ACK_LONGEST_MS = 2000 };
+/*  PAGE_MAX is what an older service grants at most, LIMIT_MAX what is ever asked for. */
+enum { PAGE_MAX = 100, LIMIT_MAX = 1000, ACK_MS = 250, NO_AFTER = -1, LAST_ACK_LONGEST_MS = 2000 };
 
 static struct harness h;
 static struct json_reader *reader;
@@ -161,7 +162,7 @@ static void answer_outcome (uint64_t request, enum http_outcome outcome)
 /*  A page of logins, first..last. */
 static void answer_range (uint64_t request, uint64_t first, uint64_t last)
 {
-    static char json[PAGE_MAX * 2 * 128];
+    static char json[LIMIT_MAX * 128];
     size_t size = 1;
     json[0] = '[';
     for (uint64_t id = first; id <= last; id++)
@@ -489,11 +490,72 @@ static void test_a_full_page_is_read_on_at_once (void **state)
 {
     (void) state;
     answer_range (own (NO_AFTER, 100), 1, 100);
-    answer_range (ahead (100, 100), 101, 200);
-    answer_range (ahead (200, 100), 201, 250);
+    answer_range (ahead (100, 200), 101, 300);
+    answer_range (ahead (300, 400), 301, 350);
     no_poll ();
     harness_run (&h, 100);
-    ahead (250, 100);
+    ahead (350, 400);
+}
+
+static void test_full_pages_are_followed_by_larger_ones_up_to_a_thousand (void **state)
+{
+    (void) state;
+    static const unsigned limits[] = { 100, 200, 400, 800, 1000, 1000 };
+    begin_window (4000);
+    uint64_t last = 0;
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        uint64_t request = last ? ahead ((int64_t) last, limits[i]) : own (NO_AFTER, limits[i]);
+        answer_range (request, last + 1, last + limits[i]);
+        last += limits[i];
+        for (unsigned j = 0; j < limits[i]; j++)
+            handed (last - limits[i] + 1 + j);
+    }
+    end (NULL);
+}
+
+/*  It replaces a limit above 100 by 100. */
+static void test_an_older_service_gives_a_hundred_however_many_are_asked_for (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 100);
+    answer_range (ahead (100, 200), 101, 200);
+    answer_range (ahead (200, 200), 201, 300); /* full, and no reason to ask for more */
+    answer_range (ahead (300, 200), 301, 399);
+    no_poll ();
+}
+
+static void test_after_trouble_pages_are_small_again (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 100);
+    answer_range (ahead (100, 200), 101, 300);
+    answer_outcome (ahead (300, 400), HTTP_TIMEOUT);
+    harness_run (&h, 100);
+    answer_range (ahead (300, 100), 301, 400);
+    ahead (400, 200);
+}
+
+static void test_pages_do_not_grow_again_to_what_was_too_large (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 100);
+    answer_range (ahead (100, 200), 101, 300);
+    answer_outcome (ahead (300, 400), HTTP_TOO_LARGE);
+    harness_run (&h, 100);
+    answer_range (ahead (300, 100), 301, 400);
+    answer_range (ahead (400, 200), 401, 600);
+    ahead (600, 202); /* half of 400, and one for each good page */
+}
+
+static void test_a_look_into_a_gap_is_small_after_large_pages (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 100);
+    answer_range (ahead (100, 200), 101, 300);
+    answer_range (ahead (300, 400), 302, 302);
+    ahead (302, 400);
+    harness_run (&h, 30);
+    ahead (300, 100);
 }
 
 static void test_events_that_take_long_do_not_stop_reading (void **state)
@@ -1544,7 +1606,7 @@ static void learn_shards (void)
     for (uint16_t shard = 0; shard < SHARDS; shard++)
         give_shard_credit (shard, 1000);
     answer_range (own (NO_AFTER, 100), 1, 100);
-    answer_range (ahead (100, 100), 101, 200);
+    answer_range (ahead (100, 200), 101, 200);
     for (unsigned i = 0; i < 200; i++) {
         uint64_t position;
         uint16_t shard = next_handed (&position);
@@ -1770,7 +1832,7 @@ static void test_what_waits_is_read_again_also_while_a_gap_is_open (void **state
     answer_range (own (NO_AFTER, 100), 1, 1);
     settle_by (shard_of[1], 1);
     answer_range (own (1, 100), 3, 102); /* 2 is missing */
-    answer_range (ahead (102, 100), 103, 200);
+    answer_range (ahead (102, 200), 103, 200);
     harness_clear (&h);
     for (uint64_t id = 3; id <= 190; id++)
         settle_by (shard_of[id], id);
@@ -1942,7 +2004,7 @@ static void test_late_events_find_room_in_a_ring_full_of_settled_ones (void **st
 enum {
     WALK_EVENTS = 600,
     WALK_HELD_MAX = 8,
-    WALK_WINDOW_MAX = 120,
+    WALK_WINDOW_MAX = 400,
     LATE_MS_MAX = 1800,      /* below the grace of 2000 */
     FIRST_LATE_MS_MAX = 400, /* below that of the very first event, 500 */
     HELD_MS = 5000,          /* how long the service holds a poll */
@@ -1978,7 +2040,7 @@ struct model_poll {
     uint64_t held_until_ms;
     uint64_t answer_ms; /* 0: it is being held */
     unsigned count;     /* of the page, chosen when the answer left */
-    uint64_t ids[PAGE_MAX];
+    uint64_t ids[LIMIT_MAX];
     unsigned trouble; /* 0: none; else which */
 };
 
@@ -1988,9 +2050,10 @@ static struct model {
     uint64_t last;   /* the highest id given out */
     uint64_t stored; /* the position of the client */
     struct model_poll polls[WALK_HELD_MAX];
-    bool holds;       /* it holds polls; else it answers empty at once */
-    unsigned trouble; /* percent of the polls that go wrong */
-    unsigned slow_ms; /* an event takes up to so long to settle */
+    bool holds;        /* it holds polls; else it answers empty at once */
+    unsigned page_max; /* events it puts on a page */
+    unsigned trouble;  /* percent of the polls that go wrong */
+    unsigned slow_ms;  /* an event takes up to so long to settle */
     unsigned handed;
     unsigned unsettled;
     unsigned asked;
@@ -2057,7 +2120,7 @@ static void walk_take_poll (const struct message *message)
     poll->after = after ? strtoull (after + 7, NULL, 10) : 0;
     poll->limit = (unsigned) strtoul (strstr (text, "&limit=") + 7, NULL, 10);
     poll->held_until_ms = h.now.steady_ms + (model.holds ? HELD_MS : 0);
-    assert_in_range (poll->limit, 1, PAGE_MAX);
+    assert_in_range (poll->limit, 1, LIMIT_MAX);
     assert_true (poll->own || poll->has_after);
     if (poll->own && poll->has_after) {
         walk_check_after (poll->after);
@@ -2168,7 +2231,8 @@ static void walk_effects (void)
 static void walk_serve (struct model_poll *poll)
 {
     uint64_t from = poll->has_after ? poll->after : model.stored;
-    for (uint64_t id = from + 1; id <= model.last && poll->count < poll->limit; id++)
+    unsigned limit = poll->limit < model.page_max ? poll->limit : model.page_max;
+    for (uint64_t id = from + 1; id <= model.last && poll->count < limit; id++)
         if (visible (id))
             poll->ids[poll->count++] = id;
     if (poll->count || poll->trouble || h.now.steady_ms >= poll->held_until_ms)
@@ -2224,7 +2288,7 @@ static void walk_spoil (struct http_answer *answer, const struct model_poll *pol
 
 static void walk_answer (struct model_poll *poll)
 {
-    static uint8_t memory[PAGE_MAX * 64];
+    static uint8_t memory[LIMIT_MAX * 64];
     struct packer packer;
     struct message answer = answer_to (poll->request);
     packer_init (&packer, memory, sizeof memory);
@@ -2312,6 +2376,7 @@ static void walk_begin (uint64_t seed)
     memset (&model, 0, sizeof model);
     model.random = seed;
     model.holds = draw (2);
+    model.page_max = draw (2) ? PAGE_MAX : LIMIT_MAX;
     model.trouble = draw (3) ? 0 : draw (30);
     model.slow_ms = draw (2) ? 5 : 1500;
     struct settings settings = harness_settings ();
@@ -2423,6 +2488,12 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown (test_an_acknowledgement_that_failed_is_made_again, begin, end),
     cmocka_unit_test_setup_teardown (test_a_full_page_is_read_on_at_once, begin, end),
     cmocka_unit_test_setup_teardown (test_events_that_take_long_do_not_stop_reading, begin, end),
+    cmocka_unit_test (test_full_pages_are_followed_by_larger_ones_up_to_a_thousand),
+    cmocka_unit_test_setup_teardown (test_an_older_service_gives_a_hundred_however_many_are_asked_for, begin,
+                                     end),
+    cmocka_unit_test_setup_teardown (test_after_trouble_pages_are_small_again, begin, end),
+    cmocka_unit_test_setup_teardown (test_pages_do_not_grow_again_to_what_was_too_large, begin, end),
+    cmocka_unit_test_setup_teardown (test_a_look_into_a_gap_is_small_after_large_pages, begin, end),
     cmocka_unit_test (test_a_full_page_of_one_is_read_on_at_once),
     cmocka_unit_test (test_an_acknowledgement_does_not_make_a_full_page_forgotten),
     cmocka_unit_test (test_a_window_of_one_sees_beyond_an_element_without_an_id),
