@@ -359,6 +359,7 @@ static bool run (struct store_query *query)
     return store_step (query) == STORE_DONE;
 }
 
+/*  The texts stay where they are until the whole transaction is committed. */
 static bool write_record (struct store_query *query, const struct pending *pending)
 {
     const struct remember *remember = &pending->remember;
@@ -366,11 +367,11 @@ static bool write_record (struct store_query *query, const struct pending *pendi
            store_bind_int (query, 2, (int64_t) remember->position) &&
            store_bind_int (query, 3, remember->timestamp) &&
            store_bind_int (query, 4, (int64_t) pending->trace) &&
-           store_bind_text (query, 5, remember->user) && store_bind_text (query, 6, remember->reward) &&
-           store_bind_int (query, 7, remember->amount) && store_bind_text (query, 8, remember->currency) &&
+           store_lend_text (query, 5, remember->user) && store_lend_text (query, 6, remember->reward) &&
+           store_bind_int (query, 7, remember->amount) && store_lend_text (query, 8, remember->currency) &&
            store_bind_int (query, 9, (int64_t) remember->state) &&
            store_bind_int (query, 10, (int64_t) remember->at_ms) &&
-           store_bind_text (query, 11, remember->reason) && store_bind_text (query, 12, remember->who) &&
+           store_lend_text (query, 11, remember->reason) && store_lend_text (query, 12, remember->who) &&
            run (query);
 }
 

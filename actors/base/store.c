@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,8 +114,17 @@ static struct store *not_usable (struct store *store, const char *path, char *re
     return not_opened (store, path, store->reason, store->error, reason, reason_size);
 }
 
+/*  SQLite counts every allocation under a lock, for statistics that nobody asks for.
+    That can only be said before it does anything else. */
+static void configure (void)
+{
+    sqlite3_config (SQLITE_CONFIG_MEMSTATUS, 0); /* else it costs a little more */
+}
+
 static struct store *open_file (const char *path, int flags, char *reason, size_t reason_size)
 {
+    static pthread_once_t configured = PTHREAD_ONCE_INIT;
+    pthread_once (&configured, configure);
     struct store *store = calloc (1, sizeof *store);
     if (!store)
         return not_opened (NULL, path, strerror (ENOMEM), ENOMEM, reason, reason_size);
@@ -245,7 +255,8 @@ void store_query_destroy (struct store_query **query)
     free (self);
 }
 
-bool store_bind_text (struct store_query *query, int parameter, struct text text)
+static bool bind_text (struct store_query *query, int parameter, struct text text,
+                       sqlite3_destructor_type keep)
 {
     if (text.size > INT_MAX) {
         snprintf (query->store->reason, sizeof query->store->reason, "a text is too large");
@@ -253,10 +264,19 @@ bool store_bind_text (struct store_query *query, int parameter, struct text text
     }
     /*  A NULL pointer would bind NULL, and an empty text is not that. */
     const char *bytes = text.size ? text.data : "";
-    if (sqlite3_bind_text (query->statement, parameter, bytes, (int) text.size, SQLITE_TRANSIENT) ==
-        SQLITE_OK)
+    if (sqlite3_bind_text (query->statement, parameter, bytes, (int) text.size, keep) == SQLITE_OK)
         return true;
     return failed (query->store);
+}
+
+bool store_bind_text (struct store_query *query, int parameter, struct text text)
+{
+    return bind_text (query, parameter, text, SQLITE_TRANSIENT);
+}
+
+bool store_lend_text (struct store_query *query, int parameter, struct text text)
+{
+    return bind_text (query, parameter, text, SQLITE_STATIC);
 }
 
 bool store_bind_int (struct store_query *query, int parameter, int64_t integer)

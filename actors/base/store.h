@@ -38,6 +38,10 @@ void store_query_destroy (struct store_query **query);
 
 /*  Parameters are numbered from 1. Texts are copied. */
 bool store_bind_text (struct store_query *query, int parameter, struct text text);
+
+/*  Binds a text that is not copied: it lives until the query is done or reset, and is
+    bound anew before the next step. */
+bool store_lend_text (struct store_query *query, int parameter, struct text text);
 bool store_bind_int (struct store_query *query, int parameter, int64_t integer);
 bool store_bind_null (struct store_query *query, int parameter);
 

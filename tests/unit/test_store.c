@@ -117,6 +117,30 @@ static void test_texts_are_copied_when_bound (void **state)
     assert_true (text_equal (store_text (query, 0), TEXT_LITERAL ("before")));
 }
 
+/*  What was stored of it does not change with it. */
+static void test_texts_that_are_lent_are_done_with_when_the_query_is (void **state)
+{
+    (void) state;
+    char memory[] = "first!";
+    assert_true (
+        store_run (store, "CREATE TABLE t (i INTEGER PRIMARY KEY, a TEXT NOT NULL, b TEXT NOT NULL)"));
+    struct store_query *insert = store_prepare (store, "INSERT INTO t (a, b) VALUES (?1, ?2)");
+    assert_true (store_run (store, "BEGIN"));
+    assert_true (store_lend_text (insert, 1, text_of (memory)));
+    assert_true (store_lend_text (insert, 2, NO_TEXT));
+    assert_int_equal (store_step (insert), STORE_DONE);
+    memcpy (memory, "second", 6);
+    assert_true (store_lend_text (insert, 1, text_of (memory)));
+    assert_true (store_lend_text (insert, 2, NO_TEXT));
+    assert_int_equal (store_step (insert), STORE_DONE);
+    memcpy (memory, "xxxxxx", 6);
+    assert_true (store_run (store, "COMMIT"));
+    assert_int_equal (
+        number ("SELECT count (*) FROM t WHERE b = '' AND (i = 1 AND a = 'first!' OR i = 2 AND a = "
+                "'second')"),
+        2);
+}
+
 static void test_null_and_numbers_at_the_ends (void **state)
 {
     (void) state;
@@ -329,6 +353,7 @@ int main (void)
         STORED (test_what_was_stored_is_there_after_reopening),
         STORED (test_bytes_of_any_kind_come_back),
         STORED (test_texts_are_copied_when_bound),
+        STORED (test_texts_that_are_lent_are_done_with_when_the_query_is),
         STORED (test_null_and_numbers_at_the_ends),
         STORED (test_reset_forgets_rows_and_parameters),
         STORED (test_failures_say_why_and_the_store_goes_on),
