@@ -344,19 +344,30 @@ static enum decode_result head_begin (struct decoder *decoder, bool local)
     return spec->batch ? batch_begin (decoder) : DECODE_OK;
 }
 
+static enum decode_result frame_begin (struct decoder *decoder, struct raw frame, bool local)
+{
+    decoder->cursor = cursor_of (frame);
+    enum decode_result result = head_begin (decoder, local);
+    if (result != DECODE_OK)
+        decoder->count = 0;
+    return result;
+}
+
 enum decode_result decode_begin (struct decoder *decoder, const void *bytes, size_t size, bool local)
 {
     *decoder = (struct decoder){ 0 };
     if (size > MESSAGE_SIZE_MAX)
         return DECODE_SIZE;
     struct raw frame = { bytes, (uint32_t) size };
-    if (!raw_valid (frame))
-        return DECODE_RUBBISH;
-    decoder->cursor = cursor_of (frame);
-    enum decode_result result = head_begin (decoder, local);
-    if (result != DECODE_OK)
-        decoder->count = 0;
-    return result;
+    return raw_valid (frame) ? frame_begin (decoder, frame, local) : DECODE_RUBBISH;
+}
+
+enum decode_result decode_own (struct decoder *decoder, const void *bytes, size_t size)
+{
+    *decoder = (struct decoder){ 0 };
+    if (size > MESSAGE_SIZE_MAX)
+        return DECODE_SIZE;
+    return frame_begin (decoder, (struct raw){ bytes, (uint32_t) size }, false);
 }
 
 /*  ---- decoding: fields --------------------------------------------------- */

@@ -100,6 +100,11 @@ struct decoder {
     the decoder. */
 enum decode_result decode_begin (struct decoder *decoder, const void *bytes, size_t size, bool local);
 
+/*  The same for a frame that this very process encoded: it is whole, and is not
+    looked through first. Rubbish is found out only where it stands, by decode_next,
+    and what came before it is taken. */
+enum decode_result decode_own (struct decoder *decoder, const void *bytes, size_t size);
+
 /*  The next value: DECODE_OK, DECODE_END, or DECODE_FIELD for an item that is
     to be dropped; the next call goes on behind it. */
 enum decode_result decode_next (struct decoder *decoder, struct message *message);

@@ -375,22 +375,25 @@ static void drop (struct shell *self, struct address from, enum decode_result wh
              (unsigned) from.peer, decode_result_name (why));
 }
 
-static void hand_over_frame (struct shell *self, struct address from, const void *bytes, size_t size)
+/*  What another actor of this process says need not be doubted. */
+static void hand_over_frame (struct shell *self, const struct bus_received *received)
 {
     struct decoder decoder;
     struct message message;
     self->frames_in++;
-    enum decode_result result = decode_begin (&decoder, bytes, size, false);
+    enum decode_result result = received->remote
+                                    ? decode_begin (&decoder, received->bytes, received->size, false)
+                                    : decode_own (&decoder, received->bytes, received->size);
     if (result != DECODE_OK) {
-        drop (self, from, result);
+        drop (self, received->from, result);
         return;
     }
     while ((result = decode_next (&decoder, &message)) != DECODE_END) {
-        message.from = from;
+        message.from = received->from;
         if (result == DECODE_OK)
             hand_over (self, &message);
         else
-            drop (self, from, result);
+            drop (self, received->from, result);
     }
 }
 
@@ -432,7 +435,7 @@ static void hand_over_frames (struct shell *self, bool held)
         case BUS_MESSAGE:
             if (received.remote)
                 tap_received (self->mirror, received.from, received.bytes, received.size);
-            hand_over_frame (self, received.from, received.bytes, received.size);
+            hand_over_frame (self, &received);
             break;
         case BUS_PEER:
             hand_over_peer (self, &received);

@@ -14,6 +14,9 @@
 /*  Reads looked at, at most, when one request is gathered. */
 enum { GATHER_SCAN_MAX = 4 * READ_USERS_MAX };
 
+/*  The path of a request is full when so many users in a row had no room in it. */
+enum { GATHER_MISFITS_MAX = 8 };
+
 /*  Marks by which a user that is named already is found, and the bytes at the end of
     an id that choose one. */
 enum { GATHER_MARKS_MAX = 4096, GATHER_MARK_BYTES = 16 };
@@ -327,6 +330,7 @@ struct gathering {
     size_t tail_size;    /* bytes of the path behind it */
     uint32_t job;
     uint32_t last;                         /* of its requests */
+    unsigned misfits;                      /* users in a row that had no room in the path */
     uint64_t marks[GATHER_MARKS_MAX / 64]; /* a bit for each user that is in the list */
 };
 
@@ -365,8 +369,11 @@ static bool fits (struct gathering *gathering, uint32_t slot)
     size_t before = gathering->path.size;
     builder_literal (&gathering->path, ",");
     builder_percent (&gathering->path, user);
-    if (!gathering->path.overflow && gathering->path.size + gathering->tail_size <= PATH_LIST_SIZE_MAX)
+    if (!gathering->path.overflow && gathering->path.size + gathering->tail_size <= PATH_LIST_SIZE_MAX) {
+        gathering->misfits = 0;
         return true;
+    }
+    gathering->misfits++;
     gathering->path.size = before;
     gathering->path.overflow = false;
     return false;
@@ -398,7 +405,7 @@ static uint32_t gather (void *room)
     uint32_t previous = REQUEST_NONE;
     uint32_t at = self->fresh.head;
     for (uint32_t seen = 0; at != REQUEST_NONE && seen < GATHER_SCAN_MAX; seen++) {
-        if (requests_at (requests, job)->members == READ_USERS_MAX)
+        if (requests_at (requests, job)->members == READ_USERS_MAX || gathering.misfits == GATHER_MISFITS_MAX)
             break;
         if (!fits (&gathering, at)) {
             previous = at;

@@ -33,7 +33,7 @@
 #include "include/actor.h"
 
 /*  Users in one read at most; PATH_LIST_SIZE_MAX may end it earlier. */
-enum { READ_USERS_MAX = 100 };
+enum { READ_USERS_MAX = 200 };
 
 extern const struct actor_spec usermeta_client_spec;
 

@@ -694,6 +694,45 @@ static void test_every_truncation_of_every_message_is_refused (void **state)
     for_every_message (every_truncation);
 }
 
+/*  Values that are let in of a frame that is not looked through first. */
+static unsigned let_in_own (const void *bytes, size_t size)
+{
+    uint8_t *copy = malloc (size + !size);
+    assert_non_null (copy);
+    if (size > 0)
+        memcpy (copy, bytes, size);
+    struct decoder decoder;
+    struct message message;
+    unsigned good = 0;
+    enum decode_result result = decode_own (&decoder, copy, size);
+    while (result == DECODE_OK || result == DECODE_FIELD) {
+        result = decode_next (&decoder, &message);
+        good += result == DECODE_OK;
+    }
+    free (copy);
+    return good;
+}
+
+static void own_frame (const struct message_spec *spec)
+{
+    struct message message = small_message (spec);
+    struct raw bytes = encoded (&message);
+    bool local = (unsigned) spec->id >= (unsigned) MESSAGE_LOCAL_MIN;
+    assert_int_equal (let_in_own (bytes.data, bytes.size), local ? 0 : 1);
+    for (size_t size = 0; size < bytes.size; size++)
+        assert_true (let_in_own (bytes.data, size) <= 1);
+}
+
+static void test_an_own_frame_is_read_and_no_byte_behind_its_end (void **state)
+{
+    (void) state;
+    for_every_message (own_frame);
+    /*  Three items, of which the second is none; the same with the third cut off. */
+    static const uint8_t items[] = { 0x94, 1, 4, 0, 0x93, 0x93, 0, 1, 0, 0xa1, 'x', 0x93, 0, 2, 0 };
+    assert_int_equal (let_in_own (items, sizeof (items)), 2);
+    assert_int_equal (let_in_own (items, sizeof (items) - 2), 1);
+}
+
 static void test_bytes_left_over_are_refused (void **state)
 {
     (void) state;
@@ -950,6 +989,7 @@ int main (void)
         cmocka_unit_test (test_another_version_is_told_from_rubbish),
         cmocka_unit_test (test_unknown_ids_and_local_ones_are_not_let_in),
         cmocka_unit_test (test_every_truncation_of_every_message_is_refused),
+        cmocka_unit_test (test_an_own_frame_is_read_and_no_byte_behind_its_end),
         cmocka_unit_test (test_bytes_left_over_are_refused),
         cmocka_unit_test (test_every_corruption_of_every_byte_is_survived),
         cmocka_unit_test (test_random_damage_is_survived),
