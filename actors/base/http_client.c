@@ -319,6 +319,7 @@ static void slot_options (struct http_slot *slot)
         curl_easy_setopt (easy, CURLOPT_URL, slot->client->base);
     /*  URLs hold secrets: they go to the service and to nobody between. */
     curl_easy_setopt (easy, CURLOPT_PROXY, "");
+    curl_easy_setopt (easy, CURLOPT_NOPROXY, "*"); /* else it asks the environment each time */
     curl_easy_setopt (easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
     curl_easy_setopt (easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t) REPLY_BYTES_MAX);
     curl_easy_setopt (easy, CURLOPT_OPENSOCKETFUNCTION, on_open);

@@ -1,7 +1,6 @@
-/*  json.c - yajl's events straight into msgpack, and msgpack through yajl's
-    generator.
+/*  json.c - yajl's events straight into msgpack.
 
-    Reading. The text passes a filter on its way to yajl. msgpack wants counts before contents: the outermost container
+    The text passes a filter on its way to yajl. msgpack wants counts before contents: the outermost container
     gets a head of five bytes, every other one a head of one byte that is
     widened at its end in the rare case that it has more than 15 entries.
 
@@ -29,7 +28,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <yajl/yajl_gen.h>
 #include <yajl/yajl_parse.h>
 
 #include "actors/base/json_filter.h"
@@ -746,137 +744,4 @@ bool json_reader_too_large (const struct json_reader *reader)
 {
     assert (reader);
     return reader->too_large;
-}
-
-/*  ---- writing ------------------------------------------------------------ */
-
-/*  A container being written. */
-struct writing {
-    uint32_t left; /* values still to come; keys count */
-    bool map;
-};
-
-/*  A writer at work. */
-struct writer {
-    yajl_gen gen;
-    struct text secret;
-    struct writing stack[RAW_DEPTH_MAX + 1];
-    uint32_t depth;
-};
-
-static bool write_text (struct writer *writer, struct text text)
-{
-    const char *bytes = text.size ? text.data : "";
-    return text_is_utf8 (text) &&
-           yajl_gen_string (writer->gen, (const unsigned char *) bytes, text.size) == yajl_gen_status_ok;
-}
-
-/*  The shortest of the usual forms that reads back as the same double. */
-static bool write_real (struct writer *writer, double real)
-{
-    char number[32];
-    if (!isfinite (real))
-        return false;
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf (number, sizeof number, "%.*g", digits, real);
-        if (memcmp (&(double){ strtod (number, NULL) }, &real, sizeof real) == 0)
-            break;
-    }
-    return yajl_gen_number (writer->gen, number, strlen (number)) == yajl_gen_status_ok;
-}
-
-static bool write_uint (struct writer *writer, uint64_t uint)
-{
-    char number[24];
-    int size = snprintf (number, sizeof number, "%llu", (unsigned long long) uint);
-    return yajl_gen_number (writer->gen, number, (size_t) size) == yajl_gen_status_ok;
-}
-
-static bool write_scalar (struct writer *writer, const struct value *value)
-{
-    switch (value->type) {
-    case VALUE_NIL:
-        return yajl_gen_null (writer->gen) == yajl_gen_status_ok;
-    case VALUE_BOOL:
-        return yajl_gen_bool (writer->gen, value->boolean) == yajl_gen_status_ok;
-    case VALUE_UINT:
-        return write_uint (writer, value->uint);
-    case VALUE_INT:
-        return yajl_gen_integer (writer->gen, value->integer) == yajl_gen_status_ok;
-    case VALUE_FLOAT:
-        return write_real (writer, value->real);
-    case VALUE_TEXT:
-        return write_text (writer, value->text);
-    case VALUE_EXT:
-        return value->ext == EXT_SECRET && write_text (writer, writer->secret);
-    case VALUE_BINARY:
-    case VALUE_ARRAY:
-    case VALUE_MAP:
-        break;
-    }
-    return false;
-}
-
-/*  Ends every container that has nothing left. */
-static bool write_ends (struct writer *writer)
-{
-    while (writer->depth > 0 && writer->stack[writer->depth - 1].left == 0) {
-        bool map = writer->stack[--writer->depth].map;
-        yajl_gen_status status = map ? yajl_gen_map_close (writer->gen) : yajl_gen_array_close (writer->gen);
-        if (status != yajl_gen_status_ok)
-            return false;
-    }
-    return true;
-}
-
-/*  Writes a scalar, or begins a container. */
-static bool write_value (struct writer *writer, const struct value *value)
-{
-    if (writer->depth > 0)
-        writer->stack[writer->depth - 1].left--;
-    bool map = value->type == VALUE_MAP;
-    if (!map && value->type != VALUE_ARRAY)
-        return write_scalar (writer, value) && write_ends (writer);
-    if (writer->depth > RAW_DEPTH_MAX)
-        return false;
-    yajl_gen_status status = map ? yajl_gen_map_open (writer->gen) : yajl_gen_array_open (writer->gen);
-    if (status != yajl_gen_status_ok)
-        return false;
-    uint32_t left = map ? 2 * value->count : value->count;
-    writer->stack[writer->depth++] = (struct writing){ left, map };
-    return write_ends (writer);
-}
-
-static bool write_all (struct writer *writer, struct raw raw)
-{
-    static const struct value nil = { .type = VALUE_NIL };
-    if (raw.size == 0)
-        return write_value (writer, &nil);
-    if (!raw_valid (raw))
-        return false;
-    struct cursor cursor = cursor_of (raw);
-    struct value value;
-    while (cursor.at < cursor.end) {
-        if (!cursor_next (&cursor, &value) || !write_value (writer, &value))
-            return false;
-    }
-    return writer->depth == 0;
-}
-
-char *json_write (struct raw raw, struct text secret, size_t *size)
-{
-    assert (size);
-    struct writer writer = { .gen = yajl_gen_alloc (&memory), .secret = secret };
-    if (!writer.gen)
-        return NULL;
-    char *json = NULL;
-    const unsigned char *bytes;
-    if (write_all (&writer, raw) && yajl_gen_get_buf (writer.gen, &bytes, size) == yajl_gen_status_ok)
-        json = malloc (*size + 1);
-    if (json) {
-        memcpy (json, bytes, *size);
-        json[*size] = '\0';
-    }
-    yajl_gen_free (writer.gen);
-    return json;
 }

@@ -1,6 +1,6 @@
 /*  json.h - JSON at the edge: text in, msgpack inside; msgpack in, text out.
 
-    The one place that sees yajl. Strings may hold any bytes: what is not UTF-8
+    json.c is the one place that sees yajl. Strings may hold any bytes: what is not UTF-8
     passes through, so that one bad string in a page does not spoil the page; a
     lone surrogate escape becomes bytes that are not UTF-8, never another
     character.
