@@ -43,6 +43,10 @@ enum { GAP_INTERVAL_MS = 250, FIRST_GAP_GRACE_MS = 500 };
     service that works. */
 enum { ACCEPTED_AFTER_MS = 30 };
 
+/*  How often a service that has nothing new is asked whether it still has what it
+    had. */
+enum { CHECK_INTERVAL_MS = 60000 };
+
 /*  When there is no credit for so long the services behind us are down. The
     events service is asked all the same, so that its state is known, too. */
 enum { PROBE_AFTER_MS = 250 };
@@ -59,9 +63,9 @@ enum { SHARDS_MAX = 16 };
 
 enum timer_id { TIMER_PLAN, TIMER_ACCEPTED, TIMER_LAST_ACK };
 
-enum poll_kind { POLL_MAIN, POLL_AHEAD, POLL_GAP, POLL_KINDS };
+enum poll_kind { POLL_MAIN, POLL_AHEAD, POLL_GAP, POLL_CHECK, POLL_KINDS };
 
-static const char *const poll_names[] = { "main", "ahead", "gap" };
+static const char *const poll_names[] = { "main", "ahead", "gap", "check" };
 
 /*  One kind of poll; at most one request of each is under way. */
 struct poll {
@@ -113,6 +117,8 @@ struct ingest {
     bool hangs;    /* the last poll ran into its time-out: only an answer proves that the service works */
     uint64_t probe_at_ms;  /* asked from then on even without credit */
     bool looks_at_waiting; /* what the last gap poll was for */
+    bool unsure;           /* the service failed: it may have come back with ids that begin anew */
+    bool anew;             /* they do: what is under way comes to its end, and all positions are forgotten */
     bool draining;
     bool drained;
     uint32_t last_ack_attempts;
@@ -268,7 +274,7 @@ static void plan_main (struct ingest *self, struct moment now, const struct effe
     struct poll *poll = &self->polls[POLL_MAIN];
     bool quiet = self->flight.count == 0;
     bool news = self->flight.has_ack && self->flight.ack > self->acked;
-    if (!poll_idle (self, POLL_MAIN, now) || (!quiet && !news))
+    if (!poll_idle (self, POLL_MAIN, now) || (!quiet && !news) || self->unsure)
         return;
     if (!quiet && now.steady_ms < self->last_ack_ms + ACK_INTERVAL_MS)
         return;
@@ -334,6 +340,38 @@ static void plan_gap (struct ingest *self, struct moment now, const struct effec
     }
     poll->limit = self->page_limit < PAGE_EVENTS_MIN ? self->page_limit : PAGE_EVENTS_MIN;
     poll_start (self, POLL_GAP, now, effects);
+}
+
+/*  Asks whether the service still has the newest event that was read. After a failure
+    that comes before the next main poll, which would tell a service that was restored
+    a position of the time before: under the other client id, what it has stored for
+    ours stays as it is. */
+static void plan_check (struct ingest *self, struct moment now, const struct effects *effects)
+{
+    struct poll *poll = &self->polls[POLL_CHECK];
+    self->unsure = self->unsure && self->flight.seen > 0;
+    bool quiet = self->flight.count == 0 && self->health == SERVICE_UP;
+    if (self->flight.seen == 0 || !(self->unsure || quiet) || !poll_idle (self, POLL_CHECK, now))
+        return;
+    poll->has_after = true;
+    poll->after = self->flight.seen - 1;
+    poll->limit = 1;
+    poll_start (self, POLL_CHECK, now, effects);
+}
+
+/*  What the service had is gone: its ids begin anew. When nothing is under way any
+    more, all positions are forgotten, as a start does; the next poll asks where the
+    service thinks that we are. */
+static void plan_anew (struct ingest *self, const struct effects *effects)
+{
+    if (self->flight.unsettled > self->flight.waiting)
+        return;
+    for (enum poll_kind kind = 0; kind < POLL_KINDS; kind++)
+        poll_cancel (self, kind, effects);
+    flight_init (&self->flight, self->flight.entries, self->flight.capacity);
+    self->acked = 0;
+    self->page_full = false;
+    self->anew = false;
 }
 
 /*  Without credit nothing may be taken. This asks only whether the service is
@@ -437,9 +475,12 @@ static void plan_drain (struct ingest *self, struct moment now, const struct eff
 
 static void plan (struct ingest *self, struct moment now, const struct effects *effects)
 {
+    if (self->anew)
+        plan_anew (self, effects);
     if (self->draining) {
         plan_drain (self, now, effects);
-    } else if (capacity (self)) {
+    } else if (capacity (self) && !self->anew) {
+        plan_check (self, now, effects);
         plan_main (self, now, effects);
         plan_gap (self, now, effects);
         plan_ahead (self, now, effects);
@@ -723,6 +764,10 @@ static void on_bad_answer (struct ingest *self, struct poll *poll, const struct 
                  reason.data);
     }
     poll_failed (self, poll, reason, answer->retry_after_ms, now, effects);
+    if (answer->outcome != HTTP_TOO_LARGE && !(answer->outcome == HTTP_ANSWERED && answer->status == 200)) {
+        self->unsure = true;
+        self->polls[POLL_CHECK].due_ms = poll->due_ms;
+    }
 }
 
 /*  Gives up the ids that are still missing up to `last` and were missing for the
@@ -741,6 +786,28 @@ static void close_gaps (struct ingest *self, const struct poll *poll, uint64_t l
     if (gap && !has_below && !poll->has_after && gap->position <= last &&
         poll->started_ms >= FIRST_GAP_GRACE_MS)
         flight_close_gaps (&self->flight, 0, gap->position, poll->started_ms - FIRST_GAP_GRACE_MS);
+}
+
+/*  Whether the newest event that was read is still there. */
+static void on_check (struct ingest *self, const struct http_answer *answer, struct moment now,
+                      const struct effects *effects)
+{
+    struct value array;
+    if (answer->body_state != BODY_JSON) {
+        poll_failed (self, &self->polls[POLL_CHECK], TEXT_LITERAL ("the page is cut off"), 0, now, effects);
+        return;
+    }
+    self->polls[POLL_CHECK].failures = 0;
+    self->unsure = false;
+    self->polls[POLL_CHECK].due_ms = now.steady_ms + CHECK_INTERVAL_MS;
+    if (!raw_value (answer->body, &array) || array.count > 0 || self->draining)
+        return;
+    self->anew = true;
+    self->bad_pages++;
+    put_log (effects, LOG_ERROR, (struct about){ 0 },
+             "the events service has lost event %" PRIu64
+             ": its ids begin anew; going on from the position that it has for us",
+             self->flight.seen);
 }
 
 static void on_page (struct ingest *self, enum poll_kind kind, const struct http_answer *answer,
@@ -768,6 +835,8 @@ static void on_page (struct ingest *self, enum poll_kind kind, const struct http
         return;
     }
     grow_page (self, reads_on (self, poll) ? harvest.count : 0);
+    if (harvest.fresh && !self->unsure)
+        self->polls[POLL_CHECK].due_ms = now.steady_ms + CHECK_INTERVAL_MS;
     poll->failures = 0;
     if (kind == POLL_GAP)
         poll->due_ms = harvest.handed + harvest.unwanted ? 0 : now.steady_ms + GAP_INTERVAL_MS;
@@ -799,7 +868,10 @@ static void on_http_answer (struct ingest *self, struct moment now, const struct
     }
     self->accepted = true;
     set_health (self, SERVICE_UP, NO_TEXT, effects);
-    on_page (self, kind, answer, now, effects);
+    if (kind == POLL_CHECK)
+        on_check (self, answer, now, effects);
+    else
+        on_page (self, kind, answer, now, effects);
 }
 
 static void on_http_sent (struct ingest *self, struct moment now, const struct message *message,

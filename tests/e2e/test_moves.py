@@ -123,5 +123,19 @@ class Moves(harness.Case):
         self.invariants = False  # positions are those of other events now
         self.finish(self.start(), users + more)
 
+    def test_the_events_service_begins_anew_while_it_runs(self):
+        users = self.log_in(30)
+        worker = self.start().wait_ready()
+        self.wait_rest(worker, len(users))
+        self.wait_acked(len(users))
+        self.events.stop()
+        wait_until(lambda: worker.ready()[0] == 503, 10, "/ready says 503")
+        self.world.call(lambda: (self.events.channels.clear(), self.events.positions.clear()))
+        self.events.start()
+        self.invariants = False  # positions are those of other events now
+        more = self.log_in(5, "more")
+        self.wait_rewarded(more, 20)
+        self.finish(worker, users + more)
+
 
 harness.main()

@@ -481,6 +481,7 @@ static void test_an_acknowledgement_that_failed_is_made_again (void **state)
     answer_outcome (own (1, 1), HTTP_BROKEN);
     no_poll ();
     harness_run (&h, 300);
+    answer_range (ahead (1, 1), 2, 2); /* it still has what it had */
     own (1, 1);
 }
 
@@ -1238,7 +1239,85 @@ static void test_failures_back_off_and_recover (void **state)
     settle (1);
     answer_status (own (1, 100), 500, 0);
     harness_run (&h, 100); /* the first wait again, not the last */
+    answer_range (ahead (0, 1), 1, 1);
     own (1, 100);
+}
+
+/*  ---- ids that begin anew ------------------------------------------------ */
+
+static void test_a_service_that_was_restored_is_asked_where_we_are (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 5);
+    settle_range (1, 4);
+    harness_run (&h, ACK_MS);
+    answer_outcome (own (4, 1), HTTP_UNREACHED);
+    answer_json (ahead (5, 100), "[]");
+    harness_clear (&h);
+    for (unsigned i = 0; i < 3; i++) { /* it does not hear of 4 as long as it may be another */
+        harness_run (&h, 3000);
+        answer_outcome (ahead (4, 1), i ? HTTP_UNREACHED : HTTP_BROKEN);
+        while (find_poll (false, 5, 100))
+            continue;
+        no_poll ();
+    }
+    harness_run (&h, 3000);
+    assert_int_equal (harness_logs (&h, LOG_ERROR), 0);
+    uint64_t held = find_poll (false, 5, 100);
+    answer_json (ahead (4, 1), "[]");
+    assert_int_equal (harness_logs (&h, LOG_ERROR), 1);
+    assert_int_equal (told_gauge (GAUGE_BAD_PAGES), 1);
+    harness_run (&h, 3000);
+    no_poll (); /* event 5 is under way */
+    settle (5);
+    if (held)
+        assert_non_null (harness_take (&h, MESSAGE_HTTP_CANCEL));
+    while (harness_take (&h, MESSAGE_EVENT))
+        continue;
+    answer_range (own (NO_AFTER, 100), 1, 3);
+    handed (1);
+    handed (2);
+    handed (3);
+    settle_range (1, 3);
+    own (3, 100);
+    assert_int_equal (told_gauge (GAUGE_POSITION_SEEN), 3);
+}
+
+static void test_a_quiet_service_is_asked_once_a_minute_whether_it_has_what_it_had (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 5);
+    settle_range (1, 5);
+    uint64_t held = own (5, 100);
+    for (unsigned minute = 0; minute < 3; minute++) {
+        harness_run (&h, 59999);
+        no_poll ();
+        harness_run (&h, 1);
+        answer_range (ahead (4, 1), 5, 5);
+        no_poll ();
+    }
+    assert_int_equal (harness_logs (&h, LOG_ERROR), 0);
+    harness_run (&h, 60000);
+    answer_json (ahead (4, 1), "[]");
+    assert_int_equal (harness_logs (&h, LOG_ERROR), 1);
+    assert_int_equal (harness_take (&h, MESSAGE_HTTP_CANCEL)->http_cancel.request, held);
+    own (NO_AFTER, 100);
+    harness_run (&h, 300000); /* nothing is known of it yet */
+    no_poll ();
+}
+
+static void test_a_check_that_is_cut_off_says_nothing (void **state)
+{
+    (void) state;
+    answer_range (own (NO_AFTER, 100), 1, 5);
+    settle_range (1, 5);
+    answer_outcome (own (5, 100), HTTP_BROKEN);
+    harness_run (&h, 100);
+    answer_state (ahead (4, 1), "[", BODY_CUT);
+    harness_run (&h, 200);
+    assert_int_equal (harness_logs (&h, LOG_ERROR), 0);
+    answer_range (ahead (4, 1), 5, 5);
+    own (5, 100);
 }
 
 static void test_retry_after_is_honoured (void **state)
@@ -2486,6 +2565,10 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown (test_an_acknowledgement_is_not_repeated, begin, end),
     cmocka_unit_test_setup_teardown (test_the_first_outcome_of_an_event_is_counted_and_no_other, begin, end),
     cmocka_unit_test_setup_teardown (test_an_acknowledgement_that_failed_is_made_again, begin, end),
+    cmocka_unit_test_setup_teardown (test_a_service_that_was_restored_is_asked_where_we_are, begin, end),
+    cmocka_unit_test_setup_teardown (test_a_quiet_service_is_asked_once_a_minute_whether_it_has_what_it_had,
+                                     begin, end),
+    cmocka_unit_test_setup_teardown (test_a_check_that_is_cut_off_says_nothing, begin, end),
     cmocka_unit_test_setup_teardown (test_a_full_page_is_read_on_at_once, begin, end),
     cmocka_unit_test_setup_teardown (test_events_that_take_long_do_not_stop_reading, begin, end),
     cmocka_unit_test (test_full_pages_are_followed_by_larger_ones_up_to_a_thousand),
