@@ -10,7 +10,7 @@
 #include "proto/text.h"
 #include "tests/sim/cluster.h"
 
-enum { PAGE_EVENTS_MAX = 100, PAGE_SIZE_MAX = 32 * 1024 };
+enum { PAGE_EVENTS_MAX = 1000, PAGE_SIZE_MAX = 256 * 1024 }; /* the service since 1.5.4 */
 
 #define TOKEN_START "{secret}."
 
