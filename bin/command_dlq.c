@@ -127,11 +127,11 @@ static bool has_journal (struct work *work, struct grant_id id)
 static void show (struct work *work, struct grant_id id)
 {
     const struct look look = { .which = LIST_ONE, .after = id.grant - 1 };
-    char reason[REASON_MAX] = "no such record";
+    char reason[REASON_MAX] = "";
     work->found = false;
-    inquiry_walk (work->inquiry, id.shard, look, show_one, work, reason, sizeof reason);
+    bool read = inquiry_walk (work->inquiry, id.shard, look, show_one, work, reason, sizeof reason);
     if (!work->found)
-        say_failure (work, id, reason);
+        say_failure (work, id, read ? "no such record" : reason);
 }
 
 /*  ---- retry and drop ----------------------------------------------------- */

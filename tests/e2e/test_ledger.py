@@ -325,6 +325,9 @@ class ByHand(Asking):
                          printed.splitlines())
         self.assertRegex(said, "no process has journal-5.db, .*nobody takes up .*with the list of before")
         self.assertEqual(1, len(said.splitlines()), "once a journal")
+        for shard in (0, 5):  # one is asked of the decision, the other in the file
+            _, said = self.ask(worker, "dlq", "show", "%d-9" % shard, code=1)
+            self.assertEqual("guerdon dlq: %d-9: no such record\n" % shard, said)
         printed, said = self.ask(worker, "dlq", "drop", "5-1", "0-1", "7-1", code=1)
         self.assertEqual("5-1 is dropped\n", printed)
         self.assertRegex(said, r"0-1: no such record\n.*7-1: no such record: no journal-7\.db is in ")

@@ -9,7 +9,7 @@
 #include "proto/codec.h"
 #include "proto/text.h"
 
-enum { USERS_A_REQUEST_MAX = 101, TOKEN_MAX = 64 };
+enum { USERS_A_REQUEST_MAX = 201, TOKEN_MAX = 64 };
 
 #define TOKEN_START "{secret}."
 #define PROBE_USER "guerdon-probe"
@@ -44,7 +44,7 @@ static void serve_list (struct sim *sim, struct call *call, char *list)
         names[count++] = at;
         at = comma ? comma + 1 : NULL;
     }
-    uint8_t memory[16 * 1024];
+    uint8_t memory[32 * 1024];
     struct packer packer;
     packer_init (&packer, memory, sizeof memory);
     pack_map (&packer, count);
