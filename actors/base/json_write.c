@@ -64,7 +64,8 @@ static void add (struct writer *writer, const char *bytes, size_t size)
 
 static void add_byte (struct writer *writer, char byte)
 {
-    add (writer, &byte, 1);
+    assert (writer->size < writer->capacity);
+    writer->data[writer->size++] = byte;
 }
 
 /*  A character that JSON has no plain form for. */
@@ -84,24 +85,42 @@ static void add_escape (struct writer *writer, char byte)
     add_byte (writer, hex[(unsigned char) byte & 15]);
 }
 
+/*  True for a character of one byte that stands for itself. */
+static bool is_plain (char byte)
+{
+    return (unsigned char) byte >= ' ' && (unsigned char) byte < 0x80 && byte != '"' && byte != '\\';
+}
+
+/*  The rest of a string, from its first byte that is not plain; leaves room for its
+    end. */
+static bool write_rest (struct writer *writer, struct text text)
+{
+    if (!text_is_utf8 (text))
+        return false;
+    for (uint32_t i = 0; i < text.size; i++) {
+        char byte = text.data[i];
+        if (!reserve (writer, (size_t) (text.size - i) + ESCAPE_SIZE_MAX))
+            return false;
+        if (is_plain (byte) || (unsigned char) byte >= 0x80)
+            add_byte (writer, byte);
+        else
+            add_escape (writer, byte);
+    }
+    return true;
+}
+
 static bool write_text (struct writer *writer, struct text text)
 {
-    if (!text_is_utf8 (text) || !reserve (writer, (size_t) text.size + 2))
+    if (!reserve (writer, (size_t) text.size + 2))
         return false;
     add_byte (writer, '"');
-    uint32_t begin = 0;
-    for (uint32_t at = 0; at < text.size; at++) {
-        char byte = text.data[at];
-        if ((unsigned char) byte >= ' ' && byte != '"' && byte != '\\')
-            continue;
-        add (writer, text.data + begin, at - begin);
-        if (!reserve (writer, (size_t) (text.size - at) + ESCAPE_SIZE_MAX))
-            return false;
-        add_escape (writer, byte);
-        begin = at + 1;
-    }
-    if (text.size > begin)
-        add (writer, text.data + begin, text.size - begin);
+    char *out = writer->data + writer->size;
+    uint32_t at = 0;
+    for (; at < text.size && is_plain (text.data[at]); at++)
+        out[at] = text.data[at];
+    writer->size += at;
+    if (at < text.size && !write_rest (writer, (struct text){ text.data + at, text.size - at }))
+        return false;
     add_byte (writer, '"');
     return true;
 }
