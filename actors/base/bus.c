@@ -399,7 +399,7 @@ uint32_t bus_unacknowledged (struct bus *bus, struct address peer)
 bool bus_all_acknowledged (const struct bus *bus)
 {
     for (unsigned i = 0; i < bus->peer_count; i++)
-        if (session_unacknowledged (bus->peers[i].session))
+        if (session_unacknowledged (bus->peers[i].session) || session_unanswered (bus->peers[i].session))
             return false;
     return true;
 }
@@ -516,7 +516,7 @@ static enum bus_input take_session_frame (struct bus *bus, unsigned socket, uint
         input_of (session_receive (peer->session, now_ms, frame, head_size, received->bytes, received->size),
                   peer->session, received);
     /*  However long the turn: the other end may be waiting for it. */
-    if (session_owes (peer->session))
+    if (session_unanswered (peer->session) >= SESSION_ANSWER_FRAMES)
         hop_work (bus, peer, now_ms);
     if (fresh && input == BUS_RUBBISH)
         peer_remove (bus, peer);

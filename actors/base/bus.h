@@ -94,7 +94,8 @@ uint64_t bus_due (const struct bus *bus);
 /*  Messages given to a peer that it has not acknowledged; 0 within a process. */
 uint32_t bus_unacknowledged (struct bus *bus, struct address peer);
 
-/*  Whether every message beyond the process has arrived. */
+/*  Whether every message beyond the process has arrived, and whoever sent us one
+    knows that it did: who ends now leaves nobody waiting. */
 bool bus_all_acknowledged (const struct bus *bus);
 
 /*  Waits until a message is there, one of the descriptors is readable, or the

@@ -84,7 +84,7 @@ struct session {
     uint64_t delivered;      /* highest sequence that was delivered of `peer` */
     bool owes_sign;          /* a frame without payload goes first: if we were lost, it ends that */
     uint64_t answer_at_ms;   /* something arrived that wants a frame back by then; NEVER: nothing */
-    unsigned unanswered;     /* payloads delivered since the last frame that says so */
+    uint32_t unanswered;     /* payloads delivered since the last frame that says so */
     uint64_t answer;         /* whom the next HELLO answers; 0: whom we count with */
     uint64_t refused;        /* incarnation that is owed a REFUSED; 0: none */
     uint64_t hello_at_ms;    /* when HELLO is due */
@@ -426,6 +426,7 @@ static enum session_input change_peer (struct session *self, uint64_t now_ms, co
     self->candidate = 0;
     self->protocol = self->candidate_protocol;
     self->delivered = 0;
+    self->unanswered = 0;
     self->heard_ms = now_ms;
     self->answer_at_ms = 0;
     enter (self, SESSION_UP, now_ms);
@@ -503,8 +504,8 @@ static enum session_input receive_payload (struct session *self, uint64_t now_ms
 {
     bool follows = !self->held && sequence == self->delivered + 1;
     self->unanswered += follows;
-    self->answer_at_ms =
-        follows && !session_owes (self) ? sooner (self->answer_at_ms, now_ms + SESSION_ANSWER_MS) : 0;
+    bool may_wait = follows && self->unanswered < SESSION_ANSWER_FRAMES;
+    self->answer_at_ms = may_wait ? sooner (self->answer_at_ms, now_ms + SESSION_ANSWER_MS) : 0;
     if (MISTAKE (NO_DEDUPE) && sequence <= self->delivered)
         return SESSION_DELIVER;
     if (!follows)
@@ -772,11 +773,6 @@ void session_unstuck (struct session *session)
     session->stuck_until_ms = 0;
 }
 
-bool session_owes (const struct session *session)
-{
-    return session->unanswered >= SESSION_ANSWER_FRAMES;
-}
-
 uint64_t session_due (const struct session *session)
 {
     bool up = session->state == SESSION_UP;
@@ -806,4 +802,9 @@ const char *session_reason (const struct session *session)
 uint32_t session_unacknowledged (const struct session *session)
 {
     return session->kept_count;
+}
+
+uint32_t session_unanswered (const struct session *session)
+{
+    return session->state == SESSION_UP ? session->unanswered : 0;
 }

@@ -133,10 +133,6 @@ void session_stuck (struct session *session, uint64_t now_ms);
 /*  Says that the socket may take frames again. */
 void session_unstuck (struct session *session);
 
-/*  Whether so much arrived that the acknowledgement should not wait for the end
-    of the turn. */
-bool session_owes (const struct session *session);
-
 /*  Steady ms at which session_next or session_expire must be called at the
     latest; UINT64_MAX for never. */
 uint64_t session_due (const struct session *session);
@@ -150,6 +146,10 @@ const char *session_reason (const struct session *session);
 
 /*  Payloads that are not acknowledged. */
 uint32_t session_unacknowledged (const struct session *session);
+
+/*  Payloads that were delivered, and the other end does not know it; 0 when it is
+    not up. */
+uint32_t session_unanswered (const struct session *session);
 
 /*  Reads a HELLO out of a frame that arrived from somebody unknown yet; false
     when it is none. */

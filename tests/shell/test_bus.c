@@ -785,6 +785,26 @@ static void test_a_long_turn_is_acknowledged_before_its_end (void **state)
     }
 }
 
+static void test_who_owes_an_acknowledgement_is_not_done (void **state)
+{
+    (void) state;
+    open_both ();
+    uint64_t still_ms = now_ms ();
+    node_turn_at (server, still_ms); /* after which no sign of life is due */
+    say_numbers (client, to_decision, 1);
+    node_turn (client);
+    uint64_t until_ms = still_ms + DEADLINE_MS;
+    while (server->messages == 0) {
+        bus_wait (server->bus, NULL, 0, 1, false);
+        node_turn_at (server, still_ms);
+        assert_true (now_ms () < until_ms);
+    }
+    assert_false (bus_all_acknowledged (server->bus));
+    node_turn_at (server, still_ms + SESSION_ANSWER_MS);
+    assert_true (bus_all_acknowledged (server->bus));
+    UNTIL (bus_all_acknowledged (client->bus));
+}
+
 static void test_one_hop_that_is_full_leaves_the_others_alone (void **state)
 {
     (void) state;
@@ -955,6 +975,7 @@ int main (void)
         REMOTE (test_a_full_hop_takes_no_more_and_loses_nothing, ipc),
         REMOTE (test_a_socket_that_was_full_goes_on_as_soon_as_it_can, ipc),
         REMOTE (test_a_long_turn_is_acknowledged_before_its_end, ipc),
+        REMOTE (test_who_owes_an_acknowledgement_is_not_done, ipc),
         REMOTE (test_one_hop_that_is_full_leaves_the_others_alone, ipc),
         REMOTE (test_strangers_who_say_nonsense_take_nobodys_place, ipc),
         REMOTE (test_a_second_name_of_a_peer_is_no_name, ipc),
