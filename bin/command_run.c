@@ -228,8 +228,7 @@ static int open_tap (struct process *self)
     if (endpoint && strncmp (endpoint, "ipc://", 6) == 0 && !make_directory_of (endpoint + 6))
         snprintf (reason, sizeof reason, "%s: %s", endpoint, strerror (errno));
     else if (endpoint)
-        self->tap = tap_open (self->context, endpoint, name, self->config.curve_dir, self->monitor, reason,
-                              sizeof reason);
+        self->tap = tap_open (endpoint, name, self->config.curve_dir, self->monitor, reason, sizeof reason);
     if (self->tap)
         log_say (self_name, LOG_INFO, "tap at %s", endpoint);
     else if (self->config.tap_given)

@@ -4,11 +4,13 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -18,65 +20,87 @@
 #include <zmq.h>
 
 #include "actors/base/curve.h"
+#include "actors/base/tap_ring.h"
 #include "proto/codec.h"
 #include "proto/text.h"
 
 enum {
     BODY_VERSION = 1,
-    HANDED_MAX = 4096,          /* copies that wait for the tap's thread, for each actor, … */
-    HANDED_BYTES_MAX = 8 << 20, /* … and their bytes, of all actors */
-    UNREAD_MAX = 4096,          /* values that wait for each tap that looks, … */
-    SHOWN_SIZE_MAX = 8192,      /* … and bytes of one field of them */
-    TURN_MAX = 1024,            /* copies that are put into order at once */
-    BURST_MS = 10,              /* between two times that whoever looks is woken */
-    NAME_MAX_BYTES = 48,        /* "usermeta-client/65535", or a service */
-    CALLS_MAX = 64,             /* HTTP calls under way of an actor, whose paths are kept, … */
-    CALL_PATH_SIZE_MAX = 512,   /* … and bytes of each path */
+    RING_SIZE = 2 << 20,      /* of an actor: its copies that wait for the tap's thread */
+    MIRRORS_MAX = 64,         /* of a process */
+    UNREAD_MAX = 4096,        /* values that wait for each tap that looks, … */
+    SHOWN_SIZE_MAX = 8192,    /* … and bytes of one field of them */
+    BURST_MS = 20,            /* between two times that this thread, and whoever looks, is woken */
+    NAME_MAX_BYTES = 48,      /* "usermeta-client/65535", or a service */
+    CALLS_MAX = 64,           /* HTTP calls under way of an actor, whose paths are kept, … */
+    CALL_PATH_SIZE_MAX = 512, /* … and bytes of each path */
     STACK_SIZE = 256 * 1024,
+    SUBSCRIPTION_SIZE_MAX = 1024,
     SUBSCRIPTION_LOOK_MS = 1000,
-    RENEW_US = 1000000, /* between two looks at changed keys */
-    STOP_SIZE = 1       /* a frame of this size ends the thread */
+    RENEW_US = 1000000,      /* between two looks at changed keys */
+    CLOCK_STEP_US = 1000000, /* what is later than now by more was stamped before the clock was set back */
+    SHARE_OF_PROCESS = 25,   /* one in so many: what publishing may take of its process, … */
+    SHARE_OF_MACHINE = 100,  /* … or of all processors, if that is more, … */
+    SAVED_NS_MAX = 10000000, /* … so much of it at once, … */
+    RESUME_NS = 4000000,     /* … and so much before it goes on */
+    CHARGE_BYTES = 16384     /* of copies, between two looks at what was taken */
 };
-
-static const char hand_over_endpoint[] = "inproc://tap";
 
 enum direction { DIRECTION_SENT, DIRECTION_RECEIVED };
 
 static const char *const direction_names[] = { "sent", "received" };
 
+/*  The other end of a hop: an actor, or a service. */
+struct party {
+    struct address actor;
+    const char *service; /* its name; NULL for an actor */
+};
+
 /*  What an actor hands over, in front of the message. */
 struct handed {
     uint64_t time_us;
-    enum role actor;
-    enum direction direction;
     uint64_t lost; /* of this actor so far */
-    char from[NAME_MAX_BYTES];
-    char to[NAME_MAX_BYTES];
+    struct party other;
+    enum direction direction;
 };
 
-/*  A copy of this turn; its place in `turn` tells when it came. */
-struct taken {
-    uint64_t time_us;
-    unsigned index;
+/*  What an actor hands over comes by one. It stays until the tap is closed, so
+    that what an actor says at its end is shown. */
+struct source {
+    struct address actor;
+    struct tap_ring *ring;
+    const struct handed *first; /* the thread's: the oldest copy of this turn, NULL for none, … */
+    size_t first_size;          /* … with the message … */
+    uint64_t end;               /* … and where the turn ends */
+};
+
+/*  What publishing may take of the processors. Actors look at `spent` of the tap. */
+struct budget {
+    int64_t left_ns;
+    uint64_t taken_ns; /* by this thread, so far */
+    uint64_t process_ns;
+    uint64_t steady_ns;
+    uint64_t processors;
 };
 
 struct tap {
-    void *context;    /* of the actors */
     void *publishing; /* a context of its own, whose threads yield to all others */
     char *process;
     char *file; /* of an ipc endpoint, closed to others; NULL for none */
     struct curve *curve;
     bool keys;
     void *publisher; /* XPUB, of the thread */
-    void *incoming;  /* PULL, of the thread */
-    void *stopper;   /* PUSH, of who opened it: tells the thread to end */
+    int stopper;     /* an eventfd; -1 for none */
     pthread_t thread;
     bool running;
-    atomic_uint lookers;   /* subscriptions that stand */
-    atomic_size_t waiting; /* bytes that were handed over and not yet shown */
+    atomic_uint lookers;      /* subscriptions that stand */
+    atomic_bool spent;        /* too much was published: what is said now is lost */
+    pthread_mutex_t adding;   /* held to add a source */
+    atomic_uint source_count; /* those before it are there */
+    struct source sources[MIRRORS_MAX];
+    struct budget budget;
+    uint32_t wishes[ROLE_STATS + 1][MESSAGE_ID_MAX + 1]; /* subscriptions that may want some of it */
     uint64_t sequences[ROLE_STATS + 1][MESSAGE_ID_MAX + 1];
-    zmq_msg_t turn[TURN_MAX]; /* copies as they came */
-    struct taken order[TURN_MAX];
     uint8_t body[TAP_BODY_SIZE_MAX];
     uint8_t value[TAP_BODY_SIZE_MAX];
 };
@@ -92,10 +116,8 @@ struct call {
 
 struct tap_mirror {
     struct tap *tap;
-    struct address self;
-    void *socket; /* PUSH */
+    struct tap_ring *ring; /* of its source */
     uint64_t lost;
-    uint8_t *copy;  /* of an HTTP call, as it is handed over */
     uint64_t begun; /* calls so far */
     struct call calls[CALLS_MAX];
 };
@@ -114,27 +136,36 @@ static bool set_int (void *socket, int option, int value)
     return zmq_setsockopt (socket, option, &value, sizeof value) == 0;
 }
 
+/*  A ring for one more actor; NULL when there is no memory or no place for it. */
+static struct tap_ring *add_source (struct tap *tap, struct address actor)
+{
+    struct tap_ring *ring = NULL;
+    pthread_mutex_lock (&tap->adding);
+    unsigned count = atomic_load_explicit (&tap->source_count, memory_order_relaxed);
+    if (count < MIRRORS_MAX)
+        ring = tap_ring_new (RING_SIZE);
+    if (ring) {
+        tap->sources[count] = (struct source){ .actor = actor, .ring = ring };
+        atomic_store_explicit (&tap->source_count, count + 1, memory_order_release);
+    }
+    pthread_mutex_unlock (&tap->adding);
+    return ring;
+}
+
 struct tap_mirror *tap_mirror_new (struct tap *tap, struct address self)
 {
     struct tap_mirror *mirror = tap ? calloc (1, sizeof *mirror) : NULL;
     if (!mirror)
         return NULL;
     mirror->tap = tap;
-    mirror->self = self;
-    mirror->socket = zmq_socket (tap->context, ZMQ_PUSH);
-    if (!mirror->socket || !set_int (mirror->socket, ZMQ_SNDHWM, HANDED_MAX) ||
-        !set_int (mirror->socket, ZMQ_LINGER, 0) || zmq_connect (mirror->socket, hand_over_endpoint) != 0)
+    mirror->ring = add_source (tap, self);
+    if (!mirror->ring)
         tap_mirror_destroy (&mirror);
     return mirror;
 }
 
 void tap_mirror_destroy (struct tap_mirror **mirror)
 {
-    if (!*mirror)
-        return;
-    if ((*mirror)->socket)
-        zmq_close ((*mirror)->socket);
-    free ((*mirror)->copy);
     free (*mirror);
     *mirror = NULL;
 }
@@ -144,72 +175,66 @@ bool tap_wanted (const struct tap_mirror *mirror)
     return mirror && atomic_load_explicit (&mirror->tap->lookers, memory_order_relaxed) > 0;
 }
 
-static void name_address (char *name, struct address address)
-{
-    snprintf (name, NAME_MAX_BYTES, "%s/%u", role_name (address.role), (unsigned) address.peer);
-}
-
-/*  How many values a message carries: a batch its items, any other one. Only its
-    head is looked at. */
-static uint64_t count_values (const void *bytes, size_t size)
+/*  What a message is, and how many values it carries: a batch its items, any
+    other one. Only its head is looked at. NULL when it is none. */
+static const struct message_spec *count_values (const void *bytes, size_t size, uint64_t *count)
 {
     struct cursor cursor = cursor_of ((struct raw){ bytes, (uint32_t) size });
     struct value head[5]; /* array, version, id, trace, items */
-    for (size_t i = 0; i < sizeof head / sizeof *head; i++)
-        if (!cursor_next (&cursor, &head[i]))
-            return 1;
-    const struct message_spec *spec = head[2].type == VALUE_UINT ? message_spec (head[2].uint) : NULL;
-    return spec && spec->batch && head[4].type == VALUE_ARRAY ? head[4].count : 1;
+    size_t read = 0;
+    while (read < sizeof head / sizeof *head && cursor_next (&cursor, &head[read]))
+        read++;
+    *count = 1;
+    if (read < 3 || head[2].type != VALUE_UINT)
+        return NULL;
+    const struct message_spec *spec = message_spec (head[2].uint);
+    if (spec && spec->batch)
+        *count = read == 5 && head[4].type == VALUE_ARRAY ? head[4].count : 0;
+    return spec;
 }
 
-/*  Puts a copy into the socket; false when there is no room for it. Its bytes are
-    counted once they are written: whoever looks at the count sees them whole. */
-static bool send_copy (struct tap_mirror *mirror, const struct handed *handed, const void *bytes, size_t size)
+/*  Room for a copy of so many bytes; NULL when too much waits, or too much was
+    published. */
+static struct handed *begin_copy (struct tap_mirror *mirror, size_t size)
 {
-    atomic_size_t *waiting = &mirror->tap->waiting;
-    size_t whole = sizeof *handed + size;
-    zmq_msg_t message;
-    if (atomic_load_explicit (waiting, memory_order_relaxed) + whole > HANDED_BYTES_MAX ||
-        zmq_msg_init_size (&message, whole) != 0)
-        return false;
-    memcpy (zmq_msg_data (&message), handed, sizeof *handed);
-    memcpy ((char *) zmq_msg_data (&message) + sizeof *handed, bytes, size);
-    atomic_fetch_add_explicit (waiting, whole, memory_order_release);
-    if (zmq_msg_send (&message, mirror->socket, ZMQ_DONTWAIT) >= 0)
-        return true;
-    atomic_fetch_sub_explicit (waiting, whole, memory_order_relaxed);
-    zmq_msg_close (&message);
-    return false;
+    if (atomic_load_explicit (&mirror->tap->spent, memory_order_relaxed))
+        return NULL;
+    return tap_ring_room (mirror->ring, sizeof (struct handed) + size);
+}
+
+/*  Hands over a copy that was written behind its head. */
+static void end_copy (struct tap_mirror *mirror, struct handed *handed, struct party other,
+                      enum direction direction, size_t size)
+{
+    *handed = (struct handed){ now_us (), mirror->lost, other, direction };
+    tap_ring_put (mirror->ring, sizeof *handed + size);
 }
 
 /*  Hands a copy to the tap's thread, or counts its values as lost. */
-static void hand_over (struct tap_mirror *mirror, struct handed *handed, const void *bytes, size_t size)
+static void hand_over (struct tap_mirror *mirror, struct address other, enum direction direction,
+                       const void *bytes, size_t size)
 {
-    handed->time_us = now_us ();
-    handed->actor = mirror->self.role;
-    handed->lost = mirror->lost;
-    if (!send_copy (mirror, handed, bytes, size))
-        mirror->lost += count_values (bytes, size);
+    if (!tap_wanted (mirror))
+        return;
+    struct handed *handed = begin_copy (mirror, size);
+    if (handed) {
+        memcpy (handed + 1, bytes, size);
+        end_copy (mirror, handed, (struct party){ .actor = other }, direction, size);
+        return;
+    }
+    uint64_t count;
+    count_values (bytes, size, &count);
+    mirror->lost += count;
 }
 
 void tap_sent (struct tap_mirror *mirror, struct address to, const void *bytes, size_t size)
 {
-    if (!tap_wanted (mirror))
-        return;
-    struct handed handed = { .direction = DIRECTION_SENT };
-    name_address (handed.from, mirror->self);
-    name_address (handed.to, to);
-    hand_over (mirror, &handed, bytes, size);
+    hand_over (mirror, to, DIRECTION_SENT, bytes, size);
 }
 
 void tap_received (struct tap_mirror *mirror, struct address from, const void *bytes, size_t size)
 {
-    if (!tap_wanted (mirror))
-        return;
-    struct handed handed = { .direction = DIRECTION_RECEIVED };
-    name_address (handed.from, from);
-    name_address (handed.to, mirror->self);
-    hand_over (mirror, &handed, bytes, size);
+    hand_over (mirror, from, DIRECTION_RECEIVED, bytes, size);
 }
 
 /*  ---- HTTP calls --------------------------------------------------------- */
@@ -245,17 +270,21 @@ static const struct call *end_call (struct tap_mirror *mirror, uint64_t request)
     return NULL;
 }
 
-/*  Encodes into memory that is made when it is first needed; false when there is
-    none. */
-static bool encode_copy (struct tap_mirror *mirror, const struct message *message, struct packer *packer)
+/*  Hands over one half of a call, encoded where it is handed over, or counts it as
+    lost. */
+static void hand_over_call (struct tap_mirror *mirror, enum service service, enum direction direction,
+                            const struct message *message)
 {
     enum { COPY_SIZE_MAX = PATH_SIZE_MAX + REQUEST_BODY_SIZE_MAX + 1024 };
-    if (!mirror->copy)
-        mirror->copy = malloc (COPY_SIZE_MAX);
-    if (!mirror->copy)
-        return false;
-    packer_init (packer, mirror->copy, COPY_SIZE_MAX);
-    return encode_message (packer, message) == ENCODE_OK;
+    struct handed *handed = begin_copy (mirror, COPY_SIZE_MAX);
+    struct packer packer;
+    if (handed)
+        packer_init (&packer, handed + 1, COPY_SIZE_MAX);
+    if (!handed || encode_message (&packer, message) != ENCODE_OK)
+        mirror->lost++;
+    else
+        end_copy (mirror, handed, (struct party){ .service = service_name (service) }, direction,
+                  packer.size);
 }
 
 void tap_http_begun (struct tap_mirror *mirror, enum service service, const struct message *request)
@@ -263,13 +292,8 @@ void tap_http_begun (struct tap_mirror *mirror, enum service service, const stru
     if (!mirror)
         return;
     keep_call (mirror, &request->http_request);
-    struct packer packer;
-    if (!tap_wanted (mirror) || !encode_copy (mirror, request, &packer))
-        return;
-    struct handed handed = { .direction = DIRECTION_SENT };
-    name_address (handed.from, mirror->self);
-    snprintf (handed.to, NAME_MAX_BYTES, "%s", service_name (service));
-    hand_over (mirror, &handed, packer.data, packer.size);
+    if (tap_wanted (mirror))
+        hand_over_call (mirror, service, DIRECTION_SENT, request);
 }
 
 void tap_http_ended (struct tap_mirror *mirror, enum service service, const struct message *answer)
@@ -277,19 +301,15 @@ void tap_http_ended (struct tap_mirror *mirror, enum service service, const stru
     if (!mirror)
         return;
     const struct call *call = end_call (mirror, answer->http_answer.request);
+    if (!tap_wanted (mirror))
+        return;
     struct message shown = *answer;
-    struct packer packer;
     shown.http_answer.body = NO_RAW;
     if (call) {
         shown.http_answer.method = text_of (method_name (call->method));
         shown.http_answer.path = (struct text){ call->path, call->path_size };
     }
-    if (!tap_wanted (mirror) || !encode_copy (mirror, &shown, &packer))
-        return;
-    struct handed handed = { .direction = DIRECTION_RECEIVED };
-    snprintf (handed.from, NAME_MAX_BYTES, "%s", service_name (service));
-    name_address (handed.to, mirror->self);
-    hand_over (mirror, &handed, packer.data, packer.size);
+    hand_over_call (mirror, service, DIRECTION_RECEIVED, &shown);
 }
 
 void tap_http_cancelled (struct tap_mirror *mirror, uint64_t request)
@@ -298,7 +318,7 @@ void tap_http_cancelled (struct tap_mirror *mirror, uint64_t request)
         end_call (mirror, request);
 }
 
-/*  ---- the tap's thread --------------------------------------------------- */
+/*  ---- a value ------------------------------------------------------------ */
 
 struct text tap_user (const struct message_spec *spec, const struct message *message)
 {
@@ -310,24 +330,6 @@ struct text tap_user (const struct message_spec *spec, const struct message *mes
         if (spec->fields[i].type == FIELD_TEXT && strcmp (spec->fields[i].name, "user") == 0)
             memcpy (&user, (const char *) message + spec->fields[i].offset, sizeof user);
     return user.size <= USER_SIZE_MAX ? user : NO_TEXT;
-}
-
-static struct raw pack_body (struct tap *tap, const struct handed *handed, uint64_t sequence,
-                             struct raw value)
-{
-    struct packer packer;
-    packer_init (&packer, tap->body, sizeof tap->body);
-    pack_array (&packer, 9);
-    pack_uint (&packer, BODY_VERSION);
-    pack_uint (&packer, handed->time_us);
-    pack_literal (&packer, tap->process);
-    pack_literal (&packer, direction_names[handed->direction]);
-    pack_literal (&packer, handed->from);
-    pack_literal (&packer, handed->to);
-    pack_uint (&packer, sequence);
-    pack_uint (&packer, handed->lost);
-    pack_raw (&packer, value);
-    return packer_raw (&packer);
 }
 
 /*  In place of data that is too large to be shown: its user, when it has one,
@@ -361,104 +363,257 @@ static void cut (struct message *message, const struct message_spec *spec, struc
     }
 }
 
-static void publish (struct tap *tap, const struct handed *handed, struct message *message)
+/*  "decision/0", or the name of a service. */
+static struct text name_party (char *memory, struct party party)
 {
-    const struct message_spec *spec = message_spec ((uint64_t) message->id);
-    const struct text user = tap_user (spec, message);
-    uint8_t left_out[USER_SIZE_MAX + 64];
-    struct packer value;
-    cut (message, spec, user, left_out, sizeof left_out);
-    packer_init (&value, tap->value, sizeof tap->value);
-    if (encode_message (&value, message) != ENCODE_OK)
-        return;
-    char memory[TAP_TOPIC_SIZE_MAX + 1];
+    struct builder name;
+    builder_init (&name, memory, NAME_MAX_BYTES);
+    builder_literal (&name, party.service ? party.service : role_name (party.actor.role));
+    if (!party.service) {
+        builder_literal (&name, "/");
+        builder_uint (&name, party.actor.peer);
+    }
+    return builder_text (&name);
+}
+
+/*  What all values of a copy begin with. */
+static struct packer begin_body (struct tap *tap, const struct source *source, const struct handed *handed)
+{
+    char names[2][NAME_MAX_BYTES];
+    bool sent = handed->direction == DIRECTION_SENT;
+    struct text self = name_party (names[0], (struct party){ .actor = source->actor });
+    struct text other = name_party (names[1], handed->other);
+    struct packer packer;
+    packer_init (&packer, tap->body, sizeof tap->body);
+    pack_array (&packer, 9);
+    pack_uint (&packer, BODY_VERSION);
+    pack_uint (&packer, handed->time_us);
+    pack_literal (&packer, tap->process);
+    pack_literal (&packer, direction_names[handed->direction]);
+    pack_text (&packer, sent ? self : other);
+    pack_text (&packer, sent ? other : self);
+    return packer;
+}
+
+/*  What all topics of an actor's messages of a name begin with. */
+static struct builder begin_topic (char *memory, size_t capacity, enum role actor,
+                                   const struct message_spec *spec)
+{
     struct builder topic;
-    builder_init (&topic, memory, sizeof memory);
-    builder_literal (&topic, role_name (handed->actor));
+    builder_init (&topic, memory, capacity);
+    builder_literal (&topic, role_name (actor));
     builder_literal (&topic, " ");
     builder_literal (&topic, spec->name);
     builder_literal (&topic, " ");
+    return topic;
+}
+
+/*  A value as a message of its own. An item of a batch that needs no cut is as it
+    came; all else is encoded anew. */
+static struct raw one_value (struct tap *tap, const struct message_spec *spec, struct message *message,
+                             struct raw item, struct text user)
+{
+    uint8_t left_out[USER_SIZE_MAX + 64];
+    struct packer packer;
+    packer_init (&packer, tap->value, sizeof tap->value);
+    if (!spec->batch || item.size > SHOWN_SIZE_MAX) {
+        cut (message, spec, user, left_out, sizeof left_out);
+        return encode_message (&packer, message) == ENCODE_OK ? packer_raw (&packer) : NO_RAW;
+    }
+    pack_array (&packer, 4);
+    pack_uint (&packer, PROTOCOL_VERSION);
+    pack_uint (&packer, (uint64_t) spec->id);
+    pack_uint (&packer, message->trace);
+    pack_array (&packer, 1);
+    pack_raw (&packer, item);
+    return packer_raw (&packer);
+}
+
+/*  Publishes a value behind what its body begins with. */
+static void publish (struct tap *tap, enum role actor, struct packer body, uint64_t lost,
+                     const struct message_spec *spec, struct message *message, struct raw item)
+{
+    const struct text user = tap_user (spec, message);
+    struct raw value = one_value (tap, spec, message, item, user);
+    if (!value.size)
+        return;
+    char memory[TAP_TOPIC_SIZE_MAX + 1];
+    struct builder topic = begin_topic (memory, sizeof memory, actor, spec);
     builder_add (&topic, user);
-    uint64_t sequence = ++tap->sequences[handed->actor][message->id];
-    struct raw body = pack_body (tap, handed, sequence, packer_raw (&value));
-    if (body.size && zmq_send (tap->publisher, memory, topic.size, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0)
+    pack_uint (&body, ++tap->sequences[actor][spec->id]);
+    pack_uint (&body, lost);
+    pack_raw (&body, value);
+    if (!body.overflow && zmq_send (tap->publisher, memory, topic.size, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0)
         zmq_send (tap->publisher, body.data, body.size, ZMQ_DONTWAIT);
 }
 
-/*  Takes a copy apart. */
-static void show (struct tap *tap, const uint8_t *bytes, size_t size)
+/*  Counts the values of a copy without showing them: the gap in their numbers
+    tells of them. */
+static void pass_over (struct tap *tap, const struct source *source)
 {
-    struct handed handed;
+    uint64_t count;
+    const struct message_spec *spec =
+        count_values (source->first + 1, source->first_size - sizeof *source->first, &count);
+    if (spec)
+        tap->sequences[source->actor.role][spec->id] += count;
+}
+
+/*  Takes a copy apart. */
+static void show (struct tap *tap, const struct source *source)
+{
+    const struct handed *handed = source->first;
+    const enum role actor = source->actor.role;
     struct decoder decoder;
     struct message message;
-    memcpy (&handed, bytes, sizeof handed);
-    if (decode_begin (&decoder, bytes + sizeof handed, size - sizeof handed, true) != DECODE_OK)
+    if (decode_begin (&decoder, handed + 1, source->first_size - sizeof *handed, true) != DECODE_OK)
         return;
+    if (!tap->wishes[actor][decoder.spec->id]) {
+        pass_over (tap, source);
+        return;
+    }
+    const struct packer body = begin_body (tap, source, handed);
     enum decode_result result;
-    while ((result = decode_next (&decoder, &message)) != DECODE_END)
+    const uint8_t *at = decoder.cursor.at;
+    while ((result = decode_next (&decoder, &message)) != DECODE_END) {
+        struct raw item = { at, (uint32_t) (decoder.cursor.at - at) };
+        at = decoder.cursor.at;
         if (result == DECODE_OK)
-            publish (tap, &handed, &message);
-}
-
-static int compare_taken (const void *left, const void *right)
-{
-    const struct taken *a = left;
-    const struct taken *b = right;
-    if (a->time_us != b->time_us)
-        return a->time_us < b->time_us ? -1 : 1;
-    return a->index < b->index ? -1 : a->index > b->index;
-}
-
-/*  Takes what waits, or the first TURN_MAX of it: then *all is false. False when
-    the thread is to end. What several actors say comes from each in turn, so it is
-    put in the order of time: an actor hands over before it sends, so until nothing
-    waits a cause is here when its effect is. */
-static bool take_handed (struct tap *tap, bool *all)
-{
-    bool go_on = true;
-    unsigned count = 0;
-    while (go_on && count < TURN_MAX) {
-        zmq_msg_t *message = &tap->turn[count];
-        zmq_msg_init (message);
-        if (zmq_msg_recv (message, tap->incoming, ZMQ_DONTWAIT) < 0)
-            break;
-        /*  Behind the queue of ZeroMQ, which tools that watch memory do not know. */
-        atomic_load_explicit (&tap->waiting, memory_order_acquire);
-        if (zmq_msg_size (message) < sizeof (struct handed)) {
-            go_on = zmq_msg_size (message) != STOP_SIZE;
-            zmq_msg_close (message);
-            continue;
-        }
-        struct handed handed;
-        memcpy (&handed, zmq_msg_data (message), sizeof handed);
-        tap->order[count] = (struct taken){ handed.time_us, count };
-        count++;
+            publish (tap, actor, body, handed->lost, decoder.spec, &message, item);
     }
-    *all = count < TURN_MAX;
-    qsort (tap->order, count, sizeof *tap->order, compare_taken);
+}
+
+/*  ---- what publishing may take ------------------------------------------- */
+
+static uint64_t clock_ns (clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime (clock, &now);
+    return (uint64_t) now.tv_sec * 1000000000 + (uint64_t) now.tv_nsec;
+}
+
+static void budget_begin (struct budget *budget)
+{
+    long processors = sysconf (_SC_NPROCESSORS_ONLN);
+    *budget = (struct budget){ .left_ns = SAVED_NS_MAX,
+                               .taken_ns = clock_ns (CLOCK_THREAD_CPUTIME_ID),
+                               .process_ns = clock_ns (CLOCK_PROCESS_CPUTIME_ID),
+                               .steady_ns = clock_ns (CLOCK_MONOTONIC),
+                               .processors = processors > 0 ? (uint64_t) processors : 1 };
+}
+
+/*  Takes off what this thread took since the last time. */
+static void budget_charge (struct budget *budget)
+{
+    uint64_t taken_ns = clock_ns (CLOCK_THREAD_CPUTIME_ID);
+    budget->left_ns -= (int64_t) (taken_ns - budget->taken_ns);
+    budget->taken_ns = taken_ns;
+}
+
+/*  Adds what came since the last time. What is not used is saved up to a bound, so
+    that a short burst is shown whole. */
+static void budget_fill (struct budget *budget)
+{
+    uint64_t process_ns = clock_ns (CLOCK_PROCESS_CPUTIME_ID);
+    uint64_t steady_ns = clock_ns (CLOCK_MONOTONIC);
+    uint64_t of_process = (process_ns - budget->process_ns) / SHARE_OF_PROCESS;
+    uint64_t of_machine = (steady_ns - budget->steady_ns) / SHARE_OF_MACHINE * budget->processors;
+    uint64_t gained = of_process > of_machine ? of_process : of_machine;
+    budget->process_ns = process_ns;
+    budget->steady_ns = steady_ns;
+    budget->left_ns += (int64_t) (gained < 2 * SAVED_NS_MAX ? gained : 2 * SAVED_NS_MAX);
+    budget_charge (budget);
+    if (budget->left_ns > SAVED_NS_MAX)
+        budget->left_ns = SAVED_NS_MAX;
+}
+
+/*  ---- the tap's thread --------------------------------------------------- */
+
+/*  Goes to the next copy of this turn. */
+static void next_copy (struct source *source)
+{
+    source->first = tap_ring_first (source->ring, source->end, &source->first_size);
+}
+
+/*  The source whose next copy is the oldest; NULL when none is as old as that.
+    Actors take turns as they come, and what one says may be the answer to what
+    another said before: so time decides. */
+static struct source *oldest (struct tap *tap, unsigned count, uint64_t until_us)
+{
+    struct source *found = NULL;
     for (unsigned i = 0; i < count; i++) {
-        zmq_msg_t *message = &tap->turn[tap->order[i].index];
-        size_t size = zmq_msg_size (message);
-        show (tap, zmq_msg_data (message), size);
-        zmq_msg_close (message);
-        atomic_fetch_sub_explicit (&tap->waiting, size, memory_order_relaxed);
+        struct source *source = &tap->sources[i];
+        if (source->first && (!found || source->first->time_us < found->first->time_us))
+            found = source;
     }
-    return go_on;
+    if (!found || (found->first->time_us > until_us && found->first->time_us - until_us < CLOCK_STEP_US))
+        return NULL;
+    return found;
+}
+
+/*  Shows what was handed over up to now. An actor hands over before it sends, so
+    of what is as old as the beginning of the turn every cause is there when its
+    effect is; what came while the turn began is left for the next one. */
+static void take_handed (struct tap *tap)
+{
+    const uint64_t until_us = now_us ();
+    const bool wanted = atomic_load (&tap->lookers) > 0;
+    const unsigned count = atomic_load_explicit (&tap->source_count, memory_order_acquire);
+    for (unsigned i = 0; i < count; i++) {
+        tap->sources[i].end = tap_ring_end (tap->sources[i].ring);
+        next_copy (&tap->sources[i]);
+    }
+    bool spent = atomic_load_explicit (&tap->spent, memory_order_relaxed);
+    struct source *source;
+    for (size_t bytes = 0; (source = oldest (tap, count, until_us)) != NULL;) {
+        bytes += source->first_size;
+        if (wanted && !spent)
+            show (tap, source);
+        else if (wanted)
+            pass_over (tap, source);
+        tap_ring_drop (source->ring);
+        next_copy (source);
+        if (spent || bytes < CHARGE_BYTES)
+            continue;
+        bytes = 0;
+        budget_charge (&tap->budget);
+        spent = tap->budget.left_ns < 0;
+    }
+    budget_fill (&tap->budget);
+    spent = tap->budget.left_ns < (spent ? RESUME_NS : 0);
+    atomic_store_explicit (&tap->spent, spent, memory_order_relaxed);
+}
+
+/*  Counts for each actor and message who may want some of it: one is the beginning
+    of the other, the topic or what was asked for. */
+static void count_wish (struct tap *tap, struct text prefix, bool more)
+{
+    for (enum role actor = ROLE_SHELL; actor <= ROLE_STATS; actor++)
+        for (unsigned id = 0; id <= MESSAGE_ID_MAX; id++) {
+            const struct message_spec *spec = message_spec (id);
+            char memory[NAME_MAX_BYTES * 2];
+            if (!spec)
+                continue;
+            struct builder topic = begin_topic (memory, sizeof memory, actor, spec);
+            size_t size = topic.size < prefix.size ? topic.size : prefix.size;
+            if (memcmp (memory, prefix.data, size) == 0)
+                tap->wishes[actor][id] += more ? 1 : UINT32_MAX;
+        }
 }
 
 /*  Counts who comes and goes: XPUB tells of the first and the last of each
     subscription. */
 static void take_subscriptions (struct tap *tap)
 {
-    uint8_t first;
+    char told[SUBSCRIPTION_SIZE_MAX + 1];
     int size;
-    while ((size = zmq_recv (tap->publisher, &first, sizeof first, ZMQ_DONTWAIT)) >= 0) {
-        if (size == 0)
+    while ((size = zmq_recv (tap->publisher, told, sizeof told, ZMQ_DONTWAIT)) >= 0) {
+        if (size == 0 || (size_t) size > sizeof told || told[0] < 0 || told[0] > 1)
             continue;
-        if (first == 1)
-            atomic_fetch_add (&tap->lookers, 1);
-        else if (first == 0 && atomic_load (&tap->lookers) > 0)
-            atomic_fetch_sub (&tap->lookers, 1);
+        bool more = told[0] == 1;
+        if (!more && atomic_load (&tap->lookers) == 0)
+            continue;
+        count_wish (tap, (struct text){ told + 1, (uint32_t) size - 1 }, more);
+        atomic_fetch_add (&tap->lookers, more ? 1 : UINT_MAX);
     }
 }
 
@@ -467,18 +622,15 @@ static void *run (void *argument)
     struct tap *tap = argument;
     const struct sched_param none = { 0 };
     pthread_setschedparam (pthread_self (), SCHED_IDLE, &none);
+    budget_begin (&tap->budget);
     zmq_pollitem_t items[2] = { { .socket = tap->publisher, .events = ZMQ_POLLIN },
-                                { .socket = tap->incoming, .events = ZMQ_POLLIN } };
-    bool go_on = true;
-    while (go_on) {
-        bool all = true;
-        zmq_poll (items, 2, tap->keys ? SUBSCRIPTION_LOOK_MS : -1);
+                                { .fd = tap->stopper, .events = ZMQ_POLLIN } };
+    while (!(items[1].revents & ZMQ_POLLIN)) {
+        /*  No actor wakes this thread: while somebody looks it looks by itself. */
+        long wait_ms = tap->keys ? SUBSCRIPTION_LOOK_MS : -1;
+        zmq_poll (items, 2, atomic_load (&tap->lookers) > 0 ? BURST_MS : wait_ms);
         take_subscriptions (tap);
-        go_on = take_handed (tap, &all);
-        /*  Neither an actor has to wake this thread for each message, nor this
-            thread a hundred taps. */
-        if (go_on && all)
-            zmq_poll (items, 1, BURST_MS);
+        take_handed (tap);
         if (tap->keys)
             curve_renew (tap->curve, tap->publisher);
     }
@@ -509,7 +661,7 @@ static bool open_publisher (struct tap *tap, const char *endpoint)
         errno = EADDRINUSE;
         return false;
     }
-    int64_t size_max = 1024; /* a subscription; nobody says more to a tap */
+    int64_t size_max = SUBSCRIPTION_SIZE_MAX; /* nobody says more to a tap */
     tap->publisher = zmq_socket (tap->publishing, ZMQ_XPUB);
     if (!tap->publisher || !set_int (tap->publisher, ZMQ_SNDHWM, UNREAD_MAX) ||
         !set_int (tap->publisher, ZMQ_LINGER, 0) || !set_int (tap->publisher, ZMQ_HANDSHAKE_IVL, 2000) ||
@@ -523,18 +675,11 @@ static bool open_publisher (struct tap *tap, const char *endpoint)
     return !tap->file || chmod (tap->file, S_IRUSR | S_IWUSR) == 0;
 }
 
-static bool open_incoming (struct tap *tap)
-{
-    tap->incoming = zmq_socket (tap->context, ZMQ_PULL);
-    return tap->incoming && set_int (tap->incoming, ZMQ_RCVHWM, HANDED_MAX) &&
-           set_int (tap->incoming, ZMQ_LINGER, 0) && zmq_bind (tap->incoming, hand_over_endpoint) == 0;
-}
-
 /*  Opened long before it is needed: at the end there may be nothing to open it with. */
 static bool open_stopper (struct tap *tap)
 {
-    tap->stopper = zmq_socket (tap->context, ZMQ_PUSH);
-    return tap->stopper && zmq_connect (tap->stopper, hand_over_endpoint) == 0;
+    tap->stopper = eventfd (0, EFD_CLOEXEC);
+    return tap->stopper >= 0;
 }
 
 static bool start (struct tap *tap)
@@ -575,18 +720,18 @@ static bool open_all (struct tap *tap, const char *endpoint, const char *process
     tap->process = strdup (process);
     if (strncmp (endpoint, "ipc://", 6) == 0 && endpoint[6] != '@')
         tap->file = strdup (endpoint + 6);
-    return tap->process && open_publisher (tap, endpoint) && open_incoming (tap) && open_stopper (tap) &&
-           start (tap);
+    return tap->process && open_publisher (tap, endpoint) && open_stopper (tap) && start (tap);
 }
 
-struct tap *tap_open (void *context, const char *endpoint, const char *process, const char *curve_dir,
+struct tap *tap_open (const char *endpoint, const char *process, const char *curve_dir,
                       struct monitor *monitor, char *reason, size_t reason_size)
 {
     struct tap *tap = calloc (1, sizeof *tap);
     errno = ENOMEM;
     bool good = tap != NULL;
     if (good) {
-        tap->context = context;
+        tap->stopper = -1;
+        pthread_mutex_init (&tap->adding, NULL);
         good = open_publishing (tap);
     }
     if (good && !open_keys (tap, endpoint, curve_dir, monitor, reason, reason_size)) {
@@ -600,10 +745,9 @@ struct tap *tap_open (void *context, const char *endpoint, const char *process, 
     return tap;
 }
 
-/*  Tells the thread to end, by its own socket. */
 static void stop (struct tap *tap)
 {
-    while (zmq_send (tap->stopper, "", STOP_SIZE, 0) < 0 && errno == EINTR)
+    while (eventfd_write (tap->stopper, 1) != 0 && errno == EINTR)
         continue;
     pthread_join (tap->thread, NULL);
 }
@@ -617,13 +761,14 @@ void tap_close (struct tap **self)
         stop (tap);
     if (tap->publisher)
         zmq_close (tap->publisher);
-    if (tap->incoming)
-        zmq_close (tap->incoming);
-    if (tap->stopper)
-        zmq_close (tap->stopper);
+    if (tap->stopper >= 0)
+        close (tap->stopper);
     curve_close (&tap->curve);
     while (tap->publishing && zmq_ctx_term (tap->publishing) != 0 && errno == EINTR)
         continue;
+    for (unsigned i = 0; i < atomic_load (&tap->source_count); i++)
+        tap_ring_destroy (&tap->sources[i].ring);
+    pthread_mutex_destroy (&tap->adding);
     free (tap->file);
     free (tap->process);
     free (tap);

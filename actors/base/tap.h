@@ -2,9 +2,15 @@
 
     One XPUB socket a process, at TAP_ENDPOINT, on a thread of its own. While
     nobody looks an actor pays one look at an atomic for each message. While
-    somebody does, actors hand copies to that thread without ever waiting: what
-    does not fit is counted as lost. The thread takes batches apart and
-    publishes value by value; a slow tap loses, never the flow.
+    somebody does, actors hand copies to that thread without ever waiting, each
+    in a ring (tap_ring.h): what does not fit is counted as lost. The thread
+    looks there fifty times a second, takes batches apart and publishes value by
+    value; a slow tap loses, never the flow.
+
+    The thread has a budget: a part of the processor time that its process takes.
+    When the flow says more than that can show, a stretch of it is shown, and then
+    actors only count what they would have handed over, until the budget has
+    recovered.
 
     Each value is two frames, a topic and a body:
 
@@ -39,10 +45,10 @@ struct tap_mirror;
     who is refused there is counted in the monitor, which may be NULL. What
     publishes runs only while a processor has nothing else to do: looking takes
     nothing from the flow. NULL with a reason that names the endpoint. */
-struct tap *tap_open (void *context, const char *endpoint, const char *process, const char *curve_dir,
+struct tap *tap_open (const char *endpoint, const char *process, const char *curve_dir,
                       struct monitor *monitor, char *reason, size_t reason_size);
 
-/*  Every mirror must be gone before; the context is ended after. */
+/*  Every mirror must be gone before. */
 void tap_close (struct tap **tap);
 
 /*  An actor's own end, for one thread. NULL when tap is NULL or there is no

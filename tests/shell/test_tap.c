@@ -20,7 +20,6 @@
 
 enum { DEADLINE_MS = 60000, FLOOD = 20000 };
 
-static void *context;   /* of the process */
 static void *elsewhere; /* of who looks */
 static char directory[64];
 static char endpoint[128];
@@ -41,7 +40,7 @@ static uint64_t now_ms (void)
 static struct tap *open_tap (void)
 {
     char reason[256] = "";
-    struct tap *opened = tap_open (context, endpoint, "host:1", NULL, NULL, reason, sizeof reason);
+    struct tap *opened = tap_open (endpoint, "host:1", NULL, NULL, reason, sizeof reason);
     if (!opened)
         fail_msg ("%s", reason);
     return opened;
@@ -54,7 +53,6 @@ static int begin (void **state)
     if (!mkdtemp (directory))
         return -1;
     snprintf (endpoint, sizeof endpoint, "ipc://%s/tap.sock", directory);
-    context = bus_context_new ();
     elsewhere = bus_context_new ();
     tap = open_tap ();
     mirror = tap_mirror_new (tap, decision);
@@ -67,7 +65,6 @@ static int end (void **state)
     tap_reader_destroy (&reader);
     tap_mirror_destroy (&mirror);
     tap_close (&tap);
-    bus_context_destroy (&context);
     bus_context_destroy (&elsewhere);
     unlink (endpoint + strlen ("ipc://"));
     return rmdir (directory);
@@ -111,13 +108,18 @@ static void look (const char *prefix)
         assert_true (now_ms () < deadline_ms);
 }
 
+static void read_message (const struct tap_record *record, struct message *message)
+{
+    struct decoder decoder;
+    assert_int_equal (decode_begin (&decoder, record->message.data, record->message.size, true), DECODE_OK);
+    assert_int_equal (decode_next (&decoder, message), DECODE_OK);
+}
+
 static struct tap_record next (struct message *message)
 {
     struct tap_record record;
-    struct decoder decoder;
     assert_true (tap_reader_next (reader, DEADLINE_MS, &record));
-    assert_int_equal (decode_begin (&decoder, record.message.data, record.message.size, true), DECODE_OK);
-    assert_int_equal (decode_next (&decoder, message), DECODE_OK);
+    read_message (&record, message);
     return record;
 }
 
@@ -245,7 +247,7 @@ static void test_an_answer_says_what_it_answers (void **state)
 static void test_more_calls_than_are_kept (void **state)
 {
     (void) state;
-    enum { MANY = 1000 };
+    enum { MANY = 200 };
     static char path[5000];
     memset (path, 'x', sizeof path - 1);
     path[0] = '/';
@@ -291,13 +293,15 @@ static void test_a_reader_that_stands_still (void **state)
     struct tap_record record = { .sequence = 0 };
     uint64_t deadline_ms = now_ms () + DEADLINE_MS;
     uint64_t got = 0;
-    while (tap_reader_next (reader, 200, &record))
+    while (tap_reader_next (reader, got ? 200 : DEADLINE_MS, &record))
         got++;
     assert_true (got > 0 && got <= FLOOD);
+    /*  After such a flood the budget may have to recover: till then all is lost. */
     while (message.trace != FLOOD + 1) {
         assert_true (now_ms () < deadline_ms);
         give (FLOOD + 1, "alice", 1);
-        record = next (&message);
+        if (tap_reader_next (reader, 100, &record))
+            read_message (&record, &message);
     }
     assert_true (record.sequence + record.lost >= FLOOD + 1);
 }
@@ -311,8 +315,6 @@ static void test_it_comes_back (void **state)
     next (&message);
     tap_mirror_destroy (&mirror);
     tap_close (&tap);
-    bus_context_destroy (&context); /* closing ends here */
-    context = bus_context_new ();
     tap = open_tap ();
     mirror = tap_mirror_new (tap, decision);
     assert_non_null (mirror);
@@ -332,7 +334,7 @@ static void test_an_endpoint_that_cannot_be (void **state)
 {
     (void) state;
     char reason[256] = "";
-    assert_null (tap_open (context, "ipc:///nowhere/at/all", "host:1", NULL, NULL, reason, sizeof reason));
+    assert_null (tap_open ("ipc:///nowhere/at/all", "host:1", NULL, NULL, reason, sizeof reason));
     assert_non_null (strstr (reason, "ipc:///nowhere/at/all"));
     const char *endpoints[] = { "nonsense" };
     assert_null (tap_reader_new (elsewhere, endpoints, 1, NULL, reason, sizeof reason));

@@ -22,7 +22,6 @@
 enum { DEADLINE_MS = 60000, QUIET_MS = 500, FLOOD_BYTES = 512 << 20, GROWTH_KB_MAX = 128 << 10 };
 
 static struct fixture {
-    void *context;
     void *readers;
     struct tap *tap;
     struct tap_mirror *mirror;
@@ -63,9 +62,8 @@ static int begin (void **state)
     assert_non_null (mkdtemp (fixture.directory));
     snprintf (fixture.file, sizeof fixture.file, "%s/tap.sock", fixture.directory);
     snprintf (fixture.endpoint, sizeof fixture.endpoint, "ipc://%s", fixture.file);
-    fixture.context = bus_context_new ();
     fixture.readers = bus_context_new ();
-    fixture.tap = tap_open (fixture.context, endpoint, "here", NULL, NULL, reason, sizeof reason);
+    fixture.tap = tap_open (endpoint, "here", NULL, NULL, reason, sizeof reason);
     if (!fixture.tap)
         fail_msg ("%s", reason);
     fixture.mirror = tap_mirror_new (fixture.tap, (struct address){ ROLE_INGEST, 0 });
@@ -86,7 +84,6 @@ static int end (void **state)
     tap_mirror_destroy (&fixture.mirror);
     tap_close (&fixture.tap);
     bus_context_destroy (&fixture.readers);
-    bus_context_destroy (&fixture.context);
     unlink (fixture.file);
     return rmdir (fixture.directory);
 }
@@ -217,9 +214,7 @@ static void test_the_file_of_a_process_that_lives_is_left_alone (void **state)
 {
     (void) state;
     char reason[256] = "";
-    void *context = bus_context_new ();
-    assert_null (tap_open (context, fixture.endpoint, "another", NULL, NULL, reason, sizeof reason));
-    bus_context_destroy (&context);
+    assert_null (tap_open (fixture.endpoint, "another", NULL, NULL, reason, sizeof reason));
     assert_non_null (strstr (reason, fixture.endpoint));
     assert_non_null (strstr (reason, strerror (EADDRINUSE)));
     assert_int_equal (access (fixture.file, F_OK), 0);
