@@ -367,6 +367,19 @@ static void suspect (const struct call *call, uint32_t job, const struct http_an
         strike (call, job, answer);
 }
 
+/*  A reply that is not believed before the service has accepted the secret, and that
+    the next one may dispel. */
+static void doubt (const struct call *call, uint32_t job, const struct http_answer *answer)
+{
+    struct client *client = call->client;
+    if (!client->breaker.asking) {
+        client->question_wanted = true;
+        client->question_kind = KIND_WRITE;
+        client->question_secret = true;
+    }
+    retry_later (call, job, answer);
+}
+
 static void on_refused (const struct call *call, uint32_t job, const struct http_answer *answer)
 {
     struct client *client = call->client;
@@ -415,10 +428,17 @@ static void on_job_answer (const struct call *call, uint32_t job, const struct m
     uint8_t kind = requests_at (&client->requests, job)->kind;
     switch (verdict_of (answer)) {
     case VERDICT_GOOD:
-        if (client->rules->take (client->room, job, message, call->effects))
+        switch (client->rules->take (client->room, job, message, call->effects)) {
+        case TAKEN:
             note_good (call, kind);
-        else
+            return;
+        case TAKEN_NOT:
             suspect (call, job, answer);
+            return;
+        case TAKEN_DOUBTED:
+            doubt (call, job, answer);
+            return;
+        }
         return;
     case VERDICT_REFUSED:
         on_refused (call, job, answer);

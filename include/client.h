@@ -19,6 +19,9 @@
         request is to blame. A job of many is cut in halves, so that the
         culprit stands alone in the end; a job of one gets a strike, and is
         refused after STRIKES_MAX of them and the patience of the room.
+    -   The reply itself leaves a doubt, which the room has by what it asks: whether the
+        secret is right. Then it is the secret that is asked about, and no request is
+        blamed, however often that comes.
     -   The question is answered and the requests fail all the same: where the
         question proves nothing about requests, they are tried one at a time
         until one succeeds: the breaker is half open.
@@ -63,6 +66,13 @@ _Static_assert((int) KINDS_MAX == (int) POLICY_KINDS_MAX, "the policy knows ever
 /*  The timer of a client; a room has none besides. */
 enum { TIMER_DUE };
 
+/*  What a room makes of a reply. */
+enum taken {
+    TAKEN,        /* each request of the job is answered and dropped, or given back by client_retry */
+    TAKEN_NOT,    /* the reply makes no sense; nothing has been done */
+    TAKEN_DOUBTED /* it may come of a wrong secret; nothing has been done */
+};
+
 /*  How a room differs. The first argument is the room's state. */
 struct client_rules {
     enum service service;
@@ -81,10 +91,9 @@ struct client_rules {
         just now and is to be offered again in a moment. */
     bool (*fill) (void *room, uint32_t job, struct message *http);
 
-    /*  Takes a reply of 2xx: answers each request of the job and drops it, or
-        gives it back by client_retry. False when the reply makes no sense; then
-        nothing has been done. */
-    bool (*take) (void *room, uint32_t job, const struct message *answer, const struct effects *effects);
+    /*  Takes a reply of 2xx. */
+    enum taken (*take) (void *room, uint32_t job, const struct message *answer,
+                        const struct effects *effects);
 
     /*  Answers one request as refused for good. The client drops it. */
     void (*refuse) (void *room, uint32_t slot, struct text reason, const struct effects *effects);

@@ -178,14 +178,14 @@ static bool take_page (struct currency_client *self, uint32_t slot, const struct
 }
 
 /*  Any 2xx to a POST is given, whatever its body says. */
-static bool take (void *room, uint32_t job, const struct message *http, const struct effects *effects)
+static enum taken take (void *room, uint32_t job, const struct message *http, const struct effects *effects)
 {
     struct currency_client *self = room;
     if (requests_at (&self->client.requests, job)->kind == KIND_READ)
-        return take_page (self, job, &http->http_answer, effects);
+        return take_page (self, job, &http->http_answer, effects) ? TAKEN : TAKEN_NOT;
     finish (self, job, (struct given){ .result = RESULT_OK }, effects);
     requests_drop (&self->client.requests, job);
-    return true;
+    return TAKEN;
 }
 
 /*  Counts how long the list could not answer. A list that fails while every reward

@@ -31,6 +31,9 @@ enum { REPLY_SPARE_MAX = 16 };
     user too, whose value shows that it does not. */
 enum { DOUBTED_READS = 1000 };
 
+/*  Attempts of a read that were doubted, before that is worth a warning. */
+enum { DOUBTS_SAID = 3 };
+
 /*  Whoever this is, nobody minds what is kept of it. */
 #define PROBE_USER "guerdon-probe"
 #define PROBE_KEY "$guerdon$probe"
@@ -40,7 +43,6 @@ struct usermeta_client {
     struct request_list fresh; /* reads that were not tried yet, one a job */
 
     uint32_t doubts;         /* reads that still ask for the probe's user, too */
-    bool unproven;           /* nothing has shown since the last doubt that the secret is right */
     uint32_t probe_key_size; /* 0: nothing was doubted yet */
     char probe_key[KEY_SIZE_MAX];
 };
@@ -173,7 +175,6 @@ static void doubt (struct usermeta_client *self, struct text keys)
         self->probe_key_size = size;
     }
     self->doubts = DOUBTED_READS;
-    self->unproven = true;
 }
 
 /*  Whether a reply can be believed as far as the secret goes. The token route answers
@@ -183,35 +184,47 @@ static bool is_proven (struct usermeta_client *self, uint32_t job, struct raw bo
     const struct requests *requests = &self->client.requests;
     if (usermeta_user_alone (requests_user (requests, job)))
         return true;
-    if (has_nothing (body)) {
-        doubt (self, requests_what (requests, job));
-        return false;
-    }
-    self->unproven = false;
-    return true;
+    if (!has_nothing (body))
+        return true;
+    doubt (self, requests_what (requests, job));
+    return false;
 }
 
-static bool take (void *room, uint32_t job, const struct message *answer, const struct effects *effects)
+/*  Asked for with the probe's user, and still nothing: worth a word, once a request. */
+static void say_doubt (const struct usermeta_client *self, uint32_t job, const struct effects *effects)
+{
+    const struct pending *pending = requests_at (&self->client.requests, job);
+    if (pending->attempts == DOUBTS_SAID)
+        put_log (effects, LOG_WARN, (struct about){ .trace = pending->trace },
+                 "usermeta: replies have nothing of anybody, not even of guerdon-probe, whose value was "
+                 "accepted: is the secret the same at each of its instances?");
+}
+
+static enum taken take (void *room, uint32_t job, const struct message *answer, const struct effects *effects)
 {
     struct usermeta_client *self = room;
     const struct pending *pending = requests_at (&self->client.requests, job);
     if (pending->kind == KIND_WRITE) {
         finish_write (self, job, effects);
-        return true;
+        return TAKEN;
     }
     struct raw body = answer->http_answer.body;
     struct cursor next = cursor_of (body);
     struct value head;
     uint32_t members = pending->members;
     if (answer->http_answer.body_state != BODY_JSON || !cursor_next (&next, &head) ||
-        head.type != VALUE_MAP || head.count > members + REPLY_SPARE_MAX || !is_proven (self, job, body))
-        return false;
+        head.type != VALUE_MAP || head.count > members + REPLY_SPARE_MAX)
+        return TAKEN_NOT;
+    if (!is_proven (self, job, body)) {
+        say_doubt (self, job, effects);
+        return TAKEN_DOUBTED;
+    }
     while (job != REQUEST_NONE) {
         uint32_t rest = requests_unjoin (&self->client.requests, job);
         take_user (self, job, members == 1, body, &next, effects);
         job = rest;
     }
-    return true;
+    return TAKEN;
 }
 
 /*  ---- requests to the service -------------------------------------------- */
@@ -220,7 +233,7 @@ static void ask (void *room, struct moment now, uint8_t kind, struct message *ht
 {
     struct usermeta_client *self = room;
     struct builder path = client_path (&self->client);
-    if (kind == KIND_READ && !self->unproven) {
+    if (kind == KIND_READ) {
         builder_literal (&path, "/" PROBE_USER "/auth?secret={secret}");
         client_request (http, &path, NULL);
         return;

@@ -83,6 +83,7 @@ enum fate {
     FATE_GARBAGE,      /* a read: no JSON */
     FATE_CUT,          /* a read of a list: breaks off in the middle */
     FATE_SLOW_DOWN,    /* 429 or 503 with Retry-After, nothing was done */
+    FATE_DENIED,       /* a read of usermeta: the secret is wrong */
     FATES
 };
 

@@ -163,6 +163,8 @@ static enum fate draw_fate (struct sim *sim, const struct call *call)
         bool read_only = fate == FATE_GARBAGE || fate == FATE_CUT;
         if (read_only && call->method == METHOD_POST)
             return FATE_ERROR_BEFORE;
+        if (fate == FATE_DENIED && (call->service != SERVICE_USERMETA || call->method == METHOD_POST))
+            return FATE_ERROR_BEFORE;
         return fate;
     }
 }

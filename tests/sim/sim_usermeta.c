@@ -50,7 +50,10 @@ static void serve_list (struct sim *sim, struct call *call, char *list)
     pack_map (&packer, count);
     for (uint32_t i = 0; i < count; i++) {
         pack_literal (&packer, names[i]);
-        pack_values (sim, names[i], &packer);
+        if (call->fate == FATE_DENIED)
+            pack_map (&packer, 0);
+        else
+            pack_values (sim, names[i], &packer);
     }
     set_answer (call, 200, &packer);
 }
@@ -89,7 +92,7 @@ void usermeta_serve (struct sim *sim, struct call *call)
         serve_list (sim, call, first);
         return;
     }
-    if (strncmp (second, TOKEN_START, strlen (TOKEN_START)) != 0) {
+    if (call->fate == FATE_DENIED || strncmp (second, TOKEN_START, strlen (TOKEN_START)) != 0) {
         set_status (call, 401);
         return;
     }
