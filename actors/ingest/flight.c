@@ -5,6 +5,7 @@
 #include <assert.h>
 
 #include "include/mistake.h"
+
 static struct flight_entry *entry_at (const struct flight *flight, uint32_t index)
 {
     uint32_t place = flight->head + index;
@@ -13,13 +14,19 @@ static struct flight_entry *entry_at (const struct flight *flight, uint32_t inde
     return &flight->entries[place];
 }
 
-/*  The index of the first event at or above a position. */
+/*  The index of the first event at or above a position. Ids are whole numbers and few
+    are missing, so it is mostly where it would be without gaps, and never behind. */
 static uint32_t lower_bound (const struct flight *flight, uint64_t position)
 {
-    uint32_t low = 0;
-    if (position > flight->seen)
+    if (flight->count == 0 || position > flight->seen)
         return flight->count;
-    uint32_t high = flight->count;
+    uint64_t oldest = entry_at (flight, 0)->position;
+    if (position <= oldest)
+        return 0;
+    uint32_t high = position - oldest < flight->count ? (uint32_t) (position - oldest) : flight->count;
+    if (entry_at (flight, high - 1)->position < position)
+        return high;
+    uint32_t low = 0;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         if (entry_at (flight, middle)->position < position)
