@@ -348,28 +348,72 @@ static void test_a_long_string_is_never_shortened (void **state)
     expect_page (&page, BODY_JSON, "[!2,7]");
 }
 
+/*  The size of the first event's data as it was read; 0 when it was cut. */
+static size_t data_size (struct json_reader *reader, const struct page *page)
+{
+    struct raw raw, event, data;
+    struct value value;
+    assert_int_equal (read_pieces (reader, page->data, page->size, 1000, &raw), BODY_JSON);
+    struct cursor cursor = cursor_of (raw);
+    assert_true (cursor_next (&cursor, &value));
+    assert_true (cursor_skip (&cursor, &event));
+    assert_true (raw_find (event, TEXT_LITERAL ("data"), &data));
+    assert_true (raw_value (data, &value));
+    if (value.type == VALUE_MAP)
+        return data.size;
+    assert_int_equal (value.type, VALUE_EXT);
+    return 0;
+}
+
 static void test_data_of_exactly_the_size_stays (void **state)
 {
     (void) state;
+    struct json_reader *reader = json_reader_new (SIZE_MAX_HERE);
     /*  {"a": text of n}: 1 + 2 + 5 or 3 + n bytes of msgpack. */
     for (int more = 0; more < 2; more++) {
         struct page page = event_with ("{\"a\":\"", "x", (size_t) (DATA_SIZE_MAX - 6 + more), "\"}");
-        struct json_reader *reader = json_reader_new (SIZE_MAX_HERE);
-        struct raw raw, data;
-        struct value value;
-        assert_int_equal (read_pieces (reader, page.data, page.size, 1000, &raw), BODY_JSON);
-        struct cursor cursor = cursor_of (raw);
-        assert_true (cursor_next (&cursor, &value));
-        struct raw event;
-        assert_true (cursor_skip (&cursor, &event));
-        assert_true (raw_find (event, TEXT_LITERAL ("data"), &data));
-        assert_true (raw_value (data, &value));
-        assert_int_equal (value.type, more ? VALUE_EXT : VALUE_MAP);
-        if (!more)
-            assert_int_equal (data.size, DATA_SIZE_MAX);
-        json_reader_destroy (&reader);
+        assert_int_equal (data_size (reader, &page), more ? 0 : DATA_SIZE_MAX);
         free (page.data);
     }
+    json_reader_destroy (&reader);
+}
+
+/*  Whatever stands last, and however near to the limit it comes. */
+static void test_data_that_comes_near_to_its_size (void **state)
+{
+    (void) state;
+    static const char *const ends[] = {
+        "\",\"b\":1}",
+        "\",\"b\":200}",
+        "\",\"b\":70000}",
+        "\",\"b\":-1}",
+        "\",\"b\":1491000000123}",
+        "\",\"b\":18446744073709551615}",
+        "\",\"b\":1.5}",
+        "\",\"b\":true}",
+        "\",\"b\":null}",
+        "\",\"b\":\"\"}",
+        "\",\"b\":\"abc\"}",
+        "\",\"b\":\"0123456789012345678901234567890123456789\"}",
+        "\",\"b\":{}}",
+        "\",\"b\":[]}",
+        "\",\"b\":[[false]]}",
+        "\",\"b\":{\"ccc\":[]}}",
+        "\",\"b\":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]}",
+    };
+    enum { FAR = 60000, NEAR = 60, BEYOND = 3 };
+    struct json_reader *reader = json_reader_new (SIZE_MAX_HERE);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        struct page page = event_with ("{\"a\":\"", "x", FAR, ends[i]);
+        size_t around = data_size (reader, &page) - FAR;
+        free (page.data);
+        for (size_t size = DATA_SIZE_MAX - NEAR; size <= DATA_SIZE_MAX + BEYOND; size++) {
+            page = event_with ("{\"a\":\"", "x", size - around, ends[i]);
+            assert_int_equal (data_size (reader, &page), size <= DATA_SIZE_MAX ? size : 0);
+            free (page.data);
+        }
+    }
+    json_reader_destroy (&reader);
 }
 
 static void test_data_with_too_many_entries (void **state)
@@ -622,6 +666,7 @@ int main (void)
         cmocka_unit_test (test_a_string_that_is_too_long),
         cmocka_unit_test (test_a_long_string_is_never_shortened),
         cmocka_unit_test (test_data_of_exactly_the_size_stays),
+        cmocka_unit_test (test_data_that_comes_near_to_its_size),
         cmocka_unit_test (test_data_with_too_many_entries),
         cmocka_unit_test (test_data_with_as_many_entries_as_may_be),
         cmocka_unit_test (test_data_that_is_too_deep),
