@@ -71,6 +71,7 @@ struct json_reader {
     struct packer packer; /* the result; its capacity is what is allocated */
     struct level levels[LEVELS_MAX];
     uint32_t level;       /* containers open, skipped ones included */
+    struct level *top;    /* the innermost container; looked at only while brisk_end is not 0 */
     size_t brisk_end;     /* what ends before this breaks no limit; 0: take care */
     bool skipping;        /* until only two containers are open again */
     bool value_dropped;   /* the value of the key just seen is left out */
@@ -430,6 +431,7 @@ static void set_brisk_end (struct json_reader *reader)
     reader->brisk_end = 0;
     if (reader->level < 2 || reader->skipping || reader->value_dropped)
         return;
+    reader->top = &reader->levels[reader->level - 1];
     size_t end = reader->packer.capacity < reader->size_max ? reader->packer.capacity : reader->size_max;
     size_t data_end = reader->levels[2].head + DATA_SIZE_MAX;
     reader->brisk_end = reader->level > 2 && data_end < end ? data_end : end;
@@ -442,27 +444,22 @@ static int cared (struct json_reader *reader, int result)
     return result;
 }
 
-/*  Where something of so many bytes and a head goes that is one more entry, or not
-    yet; NULL when it needs care. */
-static uint8_t *brisk_place (const struct json_reader *reader, size_t size, bool entry)
+/*  Where something of so many bytes and a head goes; NULL when it needs care. */
+static inline uint8_t *brisk_place (const struct json_reader *reader, size_t size)
 {
-    if (reader->packer.size + SCALAR_SIZE_MAX + size > reader->brisk_end ||
-        reader->levels[reader->level - 1].count + entry > DATA_KEYS_MAX)
-        return NULL;
-    return reader->packer.data + reader->packer.size;
+    bool brisk = reader->packer.size + SCALAR_SIZE_MAX + size <= reader->brisk_end;
+    return brisk ? reader->packer.data + reader->packer.size : NULL;
 }
 
-/*  The same for a value, which is an entry of its own in an array only, and counts
-    as one from here on. */
-static uint8_t *brisk_value (struct json_reader *reader, size_t size)
+/*  Counts one more entry, of an array a value and of a map a key. False when there are
+    too many to go on briskly. */
+static inline bool brisk_entry (struct json_reader *reader, bool key)
 {
-    if (reader->brisk_end == 0)
-        return NULL;
-    struct level *level = &reader->levels[reader->level - 1];
-    uint8_t *place = brisk_place (reader, size, !level->map);
-    if (place)
-        level->count += !level->map;
-    return place;
+    bool entry = key == reader->top->map;
+    if (reader->top->count + entry > DATA_KEYS_MAX)
+        return false;
+    reader->top->count += entry;
+    return true;
 }
 
 /*  Copies a few bytes, without reading beyond them: calling a function for each string
@@ -522,8 +519,8 @@ static void put_uint (struct json_reader *reader, uint8_t *place, uint64_t uint)
 /*  Writes a value of one byte: nil, true or false. */
 static bool put_byte (struct json_reader *reader, uint8_t byte)
 {
-    uint8_t *place = brisk_value (reader, 0);
-    if (!place)
+    uint8_t *place = brisk_place (reader, 0);
+    if (!place || !brisk_entry (reader, false))
         return false;
     *place = byte;
     reader->packer.size++;
@@ -548,8 +545,8 @@ static int on_number (void *context, const char *digits, size_t size)
 {
     struct json_reader *reader = context;
     uint64_t uint;
-    uint8_t *place = small_uint (digits, size, &uint) ? brisk_value (reader, 0) : NULL;
-    if (!place)
+    uint8_t *place = brisk_place (reader, 0);
+    if (!place || !small_uint (digits, size, &uint) || !brisk_entry (reader, false))
         return cared (reader, careful_number (reader, digits, size));
     put_uint (reader, place, uint);
     return 1;
@@ -558,8 +555,8 @@ static int on_number (void *context, const char *digits, size_t size)
 static int on_string (void *context, const unsigned char *string, size_t size)
 {
     struct json_reader *reader = context;
-    uint8_t *place = size <= UINT8_MAX ? brisk_value (reader, size) : NULL;
-    if (!place)
+    uint8_t *place = brisk_place (reader, size);
+    if (!place || size > UINT8_MAX || !brisk_entry (reader, false))
         return cared (reader, careful_string (reader, string, size));
     put_text (reader, place, string, size);
     return 1;
@@ -568,21 +565,20 @@ static int on_string (void *context, const unsigned char *string, size_t size)
 static int on_key (void *context, const unsigned char *string, size_t size)
 {
     struct json_reader *reader = context;
-    uint8_t *place = size <= UINT8_MAX && reader->brisk_end > 0 ? brisk_place (reader, size, true) : NULL;
-    if (!place)
+    uint8_t *place = brisk_place (reader, size);
+    if (!place || size > UINT8_MAX || !brisk_entry (reader, true))
         return cared (reader, careful_key (reader, string, size));
-    reader->levels[reader->level - 1].count++;
     put_text (reader, place, string, size);
     return 1;
 }
 
 static int open_container (struct json_reader *reader, bool map)
 {
-    if (reader->level == LEVELS_MAX || !brisk_value (reader, 0))
+    if (!brisk_place (reader, 0) || reader->level == LEVELS_MAX || !brisk_entry (reader, false))
         return cared (reader, careful_open (reader, map));
-    reader->levels[reader->level++] = (struct level){ .head = reader->packer.size, .map = map };
+    *++reader->top = (struct level){ .head = reader->packer.size, .map = map };
     reader->packer.size += SLIM_HEAD_SIZE;
-    if (reader->level == 3)
+    if (++reader->level == 3)
         set_brisk_end (reader);
     return 1;
 }
@@ -600,13 +596,11 @@ static int on_start_array (void *context)
 static int on_end (void *context)
 {
     struct json_reader *reader = context;
-    if (reader->brisk_end == 0 || reader->level <= 2 ||
-        reader->levels[reader->level - 1].count > SLIM_COUNT_MAX)
+    if (reader->brisk_end == 0 || reader->level <= 2 || reader->top->count > SLIM_COUNT_MAX)
         return cared (reader, careful_close (reader));
-    reader->level--;
-    const struct level *level = &reader->levels[reader->level];
-    reader->packer.data[level->head] = slim_head (level);
-    if (reader->level == 2)
+    reader->packer.data[reader->top->head] = slim_head (reader->top);
+    reader->top--;
+    if (--reader->level == 2)
         set_brisk_end (reader);
     return 1;
 }
