@@ -37,7 +37,8 @@ enum {
     STACK_SIZE = 512 * 1024,
     TEND_MS = 1000,            /* the journal is tended so often */
     GATHER_US = 2000,          /* from turn to turn of who has a journal, at the least, */
-    GATHER_IN_FLIGHT = 256,    /* … when so much is in flight */
+    GATHER_IN_FLIGHT = 256,    /* … when so much is in flight, */
+    GATHER_RECORDS = 32,       /* … and so many records are to be expected meanwhile */
     POST_SIZE_MAX = 16 * 1024, /* of one of them: a user id and a few names */
     POSTS_MAX = 16,            /* messages of people that wait for the core */
     RECALLS_MAX = 4,           /* questions to the journal in one turn */
@@ -86,6 +87,8 @@ struct shell {
     uint64_t tend_ms;                    /* when the journal was tended last */
     uint64_t in_flight;                  /* as the core said last */
     uint64_t turn_us;                    /* when the last turn began */
+    uint64_t recent_records;             /* of the last turns, each counted half as much as the next */
+    uint64_t recent_us;                  /* … and from each of these turns to the next, likewise */
     struct message recalls[RECALLS_MAX]; /* questions to the journal, to be answered this turn */
     unsigned recall_count;
     struct done_said dones[POSTS_MAX];
@@ -150,6 +153,7 @@ static void put_record (struct shell *self, const struct message *message)
     const struct journal_port *port = &self->options.journal;
     if (!port->journal)
         return;
+    self->recent_records++;
     CRASH_POINT (self->name, "before-append");
     port->append (port->journal, message);
     CRASH_POINT (self->name, "after-append");
@@ -693,11 +697,13 @@ static void wait_for_work (struct shell *self)
 }
 
 /*  Each turn with something to remember costs a commit, and wakes whoever it speaks
-    to. So when there is much to do, the next turn is let grow for a moment, in which
-    only orders are heard. Who has little in flight is not kept waiting. */
+    to. So when there is much of that, the next turn is let grow for a moment, in which
+    only orders are heard. Who has little in flight is not kept waiting, nor who would
+    gather little: that is done sooner without. */
 static void gather (const struct shell *self)
 {
-    if (!self->options.journal.journal || self->in_flight < GATHER_IN_FLIGHT || is_held (self))
+    bool much = self->recent_records * GATHER_US >= self->recent_us * GATHER_RECORDS;
+    if (!self->options.journal.journal || !much || self->in_flight < GATHER_IN_FLIGHT || is_held (self))
         return;
     uint64_t elapsed_us = steady_us () - self->turn_us;
     if (elapsed_us >= GATHER_US)
@@ -740,8 +746,11 @@ static void take (struct shell *self)
 
 static void turn (struct shell *self)
 {
+    uint64_t now_us = steady_us ();
     self->now = read_clocks ();
-    self->turn_us = steady_us ();
+    self->recent_records /= 2;
+    self->recent_us = self->recent_us / 2 + (now_us - self->turn_us);
+    self->turn_us = now_us;
     if (is_held (self))
         resume (self);
     else
@@ -756,6 +765,7 @@ static void *run (void *argument)
 {
     struct shell *self = argument;
     self->now = read_clocks ();
+    self->turn_us = steady_us ();
     hand_over_plain (self, MESSAGE_START);
     if (end_turn (self) && commit (self))
         let_out (self);

@@ -3,7 +3,7 @@
     The thread waits in one place for messages, HTTP, timers and orders; hands
     everything that came to the core; commits what the core asked to remember;
     and only then lets its messages and HTTP requests go out. That is a turn. While
-    much is in flight, turns of an actor with a journal are not taken one right after
+    much is in flight and there is much to remember, turns are not taken one right after
     the other but every 2 ms, so that each commit is shared by more.
 */
 #ifndef GUERDON_SHELL_H
