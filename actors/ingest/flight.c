@@ -56,6 +56,7 @@ static void advance (struct flight *flight)
         const struct flight_entry *entry = entry_at (flight, 0);
         if (!entry->settled || entry->gap)
             return;
+        flight->passed -= entry->passed;
         flight->ack = entry->position;
         flight->has_ack = true;
         flight->head = flight->head + 1 == flight->capacity ? 0 : flight->head + 1;
@@ -63,10 +64,15 @@ static void advance (struct flight *flight)
     }
 }
 
-void flight_init (struct flight *flight, struct flight_entry *entries, uint32_t capacity)
+void flight_init (struct flight *flight, struct flight_entry *entries, uint32_t capacity, uint32_t held_max)
 {
-    assert (capacity > 0);
-    *flight = (struct flight){ .entries = entries, .capacity = capacity };
+    assert (held_max > 0 && held_max <= capacity);
+    *flight = (struct flight){ .entries = entries, .capacity = capacity, .held_max = held_max };
+}
+
+uint32_t flight_held (const struct flight *flight)
+{
+    return flight->count - flight->passed;
 }
 
 /*  Whether an id is missing between an event and what lies below it. */
@@ -88,7 +94,7 @@ enum flight_add flight_add (struct flight *flight, uint64_t position, uint64_t n
     uint32_t index = lower_bound (flight, position);
     if (index < flight->count && entry_at (flight, index)->position == position)
         return FLIGHT_KNOWN;
-    if (flight->count == flight->capacity)
+    if (flight->count == flight->capacity || flight_held (flight) >= flight->held_max)
         return FLIGHT_FULL;
 
     for (uint32_t i = flight->count; i > index; i--)
@@ -107,6 +113,15 @@ enum flight_add flight_add (struct flight *flight, uint64_t position, uint64_t n
     return FLIGHT_ADDED;
 }
 
+static void settle (struct flight *flight, struct flight_entry *entry)
+{
+    assert (!entry->settled);
+    flight_wait (flight, entry, false);
+    entry->settled = true;
+    flight->unsettled--;
+    advance (flight);
+}
+
 bool flight_settle (struct flight *flight, uint64_t position)
 {
     uint32_t index = lower_bound (flight, position);
@@ -115,11 +130,15 @@ bool flight_settle (struct flight *flight, uint64_t position)
     struct flight_entry *entry = entry_at (flight, index);
     if (entry->position != position || entry->settled)
         return false;
-    flight_wait (flight, entry, false);
-    entry->settled = true;
-    flight->unsettled--;
-    advance (flight);
+    settle (flight, entry);
     return true;
+}
+
+void flight_pass (struct flight *flight, struct flight_entry *entry)
+{
+    entry->passed = true;
+    flight->passed++;
+    settle (flight, entry);
 }
 
 void flight_close_gaps (struct flight *flight, uint64_t above, uint64_t position, uint64_t seen_ms)
@@ -142,6 +161,7 @@ bool flight_forget_highest (struct flight *flight)
     if (!entry->settled)
         return false;
     set_gap (flight, entry, false);
+    flight->passed -= entry->passed;
     flight->count--;
     flight->seen = entry_at (flight, flight->count - 1)->position;
     return true;

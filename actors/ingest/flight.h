@@ -1,7 +1,9 @@
 /*  flight.h - the events in flight, in the order of their ids.
 
     A ring of fixed size. It knows up to where everything is settled (that may
-    be acknowledged) and below which events an id is missing.
+    be acknowledged) and below which events an id is missing. Events that were passed
+    over, since nobody wants to see them, only wait for those below them; how many
+    others there may be has a bound of its own.
 */
 #ifndef GUERDON_FLIGHT_H
 #define GUERDON_FLIGHT_H
@@ -16,14 +18,17 @@ struct flight_entry {
     bool settled;
     bool gap;      /* the id below it may still appear */
     bool waiting;  /* unsettled, and to be handed on when it is read again */
+    bool passed;   /* settled without having been handed on */
     uint8_t shard; /* which decision it belongs to; the owner's to set */
 };
 
 struct flight {
     struct flight_entry *entries;
     uint32_t capacity;
-    uint32_t head; /* place of the oldest */
+    uint32_t held_max; /* entries at most that are not passed over */
+    uint32_t head;     /* place of the oldest */
     uint32_t count;
+    uint32_t passed;    /* entries that are passed over */
     uint32_t gaps;      /* entries with `gap` */
     uint32_t unsettled; /* entries that are not settled */
     uint32_t waiting;   /* of them, those that are waiting */
@@ -34,16 +39,24 @@ struct flight {
 
 enum flight_add { FLIGHT_ADDED, FLIGHT_KNOWN, FLIGHT_BEHIND, FLIGHT_FULL };
 
-/*  Lays the ring over zeroed memory for `capacity` entries. */
-void flight_init (struct flight *flight, struct flight_entry *entries, uint32_t capacity);
+/*  Lays the ring over zeroed memory for `capacity` entries, of which at most
+    `held_max` may be others than passed over. */
+void flight_init (struct flight *flight, struct flight_entry *entries, uint32_t capacity, uint32_t held_max);
+
+/*  Entries that are not passed over. */
+uint32_t flight_held (const struct flight *flight);
 
 /*  Takes an event in. KNOWN: it is in flight already. BEHIND: it lies at or
-    below what is settled. */
+    below what is settled. FULL: there is no room for it, nor for one that may have
+    to be held. */
 enum flight_add flight_add (struct flight *flight, uint64_t position, uint64_t now_ms);
 
 /*  Marks an event as settled and moves the settled position on. False when it
     is not in flight, or is settled already. */
 bool flight_settle (struct flight *flight, uint64_t position);
+
+/*  Passes over an unsettled event that nobody wants to see: it is settled. */
+void flight_pass (struct flight *flight, struct flight_entry *entry);
 
 /*  Closes the gap below every event above `above` and up to `position` that was
     read at or before `seen_ms`, and moves the settled position on. */

@@ -23,6 +23,10 @@ enum { PAGE_EVENTS_MIN = 100, PAGE_EVENTS_MAX = 1000 };
 /*  Room for late events on top of the window, when an id shows up in a gap. */
 enum { LATE_EVENTS_MAX = PAGE_EVENTS_MIN };
 
+/*  From the oldest unsettled event to the newest there may be so many windows of
+    events, when most are passed over because no decision wants to see them. */
+enum { SPAN_WINDOWS = 4 };
+
 /*  An empty answer that took longer than this was a long poll; one that came
     sooner is followed by a pause, so that a service that does not hold polls
     is asked a few times a second (reference: seen on running services). */
@@ -137,7 +141,8 @@ struct ingest {
 
 static size_t ingest_state_size (const struct settings *settings)
 {
-    return sizeof (struct ingest) + (settings->window + LATE_EVENTS_MAX) * sizeof (struct flight_entry);
+    size_t entries = (size_t) settings->window * SPAN_WINDOWS + LATE_EVENTS_MAX;
+    return sizeof (struct ingest) + entries * sizeof (struct flight_entry);
 }
 
 static void ingest_init (void *memory, const struct settings *settings)
@@ -150,7 +155,7 @@ static void ingest_init (void *memory, const struct settings *settings)
     assert (self->shard_count <= SHARDS_MAX);
     self->channel_hash = text_hash (text_of (settings->events_channel), 0);
     flight_init (&self->flight, (struct flight_entry *) (void *) (self + 1),
-                 settings->window + LATE_EVENTS_MAX);
+                 settings->window * SPAN_WINDOWS + LATE_EVENTS_MAX, settings->window + LATE_EVENTS_MAX);
 }
 
 /*  The trace id of an event: the same after a restart, and different for the
@@ -179,11 +184,16 @@ static bool has_credit (const struct shard *shard)
     return !shard->lost && shard->under_way < shard->credit;
 }
 
-/*  How many more events may be read. */
+/*  How many more events may be read. Those that nobody wants to see take nothing of
+    the window: they were never in flight. */
 static uint32_t room (const struct ingest *self)
 {
     uint32_t window = capacity (self);
-    return self->flight.count < window ? window - self->flight.count : 0;
+    uint32_t held = flight_held (&self->flight);
+    uint32_t ring = self->flight.capacity - LATE_EVENTS_MAX;
+    uint32_t left = self->flight.count < ring ? ring - self->flight.count : 0;
+    uint32_t free = held < window ? window - held : 0;
+    return free < left ? free : left;
 }
 
 static void set_health (struct ingest *self, enum service_state state, struct text reason,
@@ -368,7 +378,7 @@ static void plan_anew (struct ingest *self, const struct effects *effects)
         return;
     for (enum poll_kind kind = 0; kind < POLL_KINDS; kind++)
         poll_cancel (self, kind, effects);
-    flight_init (&self->flight, self->flight.entries, self->flight.capacity);
+    flight_init (&self->flight, self->flight.entries, self->flight.capacity, self->flight.held_max);
     self->acked = 0;
     self->page_full = false;
     self->anew = false;
@@ -575,7 +585,7 @@ static enum flight_add admit (struct ingest *self, uint64_t position, struct mom
     if (self->flight.unsettled >= capacity (self) || (is_ahead (self, position) && !room (self)))
         return FLIGHT_FULL;
     enum flight_add added = flight_add (&self->flight, position, now.steady_ms);
-    if (added == FLIGHT_FULL && flight_forget_highest (&self->flight))
+    while (added == FLIGHT_FULL && flight_forget_highest (&self->flight))
         added = flight_add (&self->flight, position, now.steady_ms);
     return added;
 }
@@ -616,7 +626,7 @@ static void take_element (struct ingest *self, const struct poll *poll, const st
         if (is_wanted (self, known->shard, event)) {
             offer (self, known, event, harvest, effects);
         } else {
-            flight_settle (&self->flight, event->position);
+            flight_pass (&self->flight, known);
             harvest->unwanted++;
         }
     } else if (known && known->waiting) {
@@ -991,7 +1001,7 @@ static uint64_t oldest_s (const struct ingest *self, struct moment now)
 static void on_turn (struct ingest *self, struct moment now, const struct effects *effects)
 {
     plan (self, now, effects);
-    report (&self->reported_in_flight, self->flight.count, GAUGE_IN_FLIGHT, effects);
+    report (&self->reported_in_flight, flight_held (&self->flight), GAUGE_IN_FLIGHT, effects);
     report (&self->reported_polls, self->polls_made, GAUGE_POLLS, effects);
     report (&self->reported_bad_pages, self->bad_pages, GAUGE_BAD_PAGES, effects);
     report (&self->reported_seen, self->flight.seen, GAUGE_POSITION_SEEN, effects);

@@ -21,7 +21,8 @@
         when nothing happens. When the event is gone all positions are forgotten.
 
     Overload: holds at most `window` events, fewer if decision's credit is
-    smaller. When that many are not acknowledged, it reads no further.
+    smaller. When that many are not acknowledged, it reads no further. Events that no
+    decision wants to see count only when they are three times as many.
 */
 #ifndef GUERDON_INGEST_H
 #define GUERDON_INGEST_H

@@ -24,7 +24,7 @@ static int begin (void **state)
 {
     (void) state;
     memset (entries, 0, sizeof entries);
-    flight_init (&flight, entries, CAPACITY);
+    flight_init (&flight, entries, CAPACITY, CAPACITY);
     return 0;
 }
 
@@ -451,6 +451,32 @@ static void test_room_is_made_above_and_what_was_there_is_ahead_again (void **st
     assert_int_equal (flight.ack, 2 + CAPACITY);
 }
 
+static void test_who_was_passed_over_takes_none_of_the_room_of_the_others (void **state)
+{
+    (void) state;
+    flight_init (&flight, entries, CAPACITY, 2);
+    assert_int_equal (flight_add (&flight, 1, 0), FLIGHT_ADDED);
+    for (uint64_t id = 2; id <= 5; id++) {
+        assert_int_equal (flight_add (&flight, id, 0), FLIGHT_ADDED);
+        flight_pass (&flight, flight_find (&flight, id));
+    }
+    assert_int_equal (flight_held (&flight), 1);
+    assert_int_equal (flight.unsettled, 1);
+    assert_false (flight_settle (&flight, 3)); /* it is settled */
+    assert_int_equal (flight_add (&flight, 6, 0), FLIGHT_ADDED);
+    assert_int_equal (flight_add (&flight, 7, 0), FLIGHT_FULL); /* it might be one more to be held */
+    assert_true (flight_settle (&flight, 6));
+    assert_int_equal (flight_add (&flight, 7, 0), FLIGHT_FULL); /* settled is not passed over */
+    assert_true (flight_forget_highest (&flight));
+    assert_true (flight_forget_highest (&flight)); /* 5, which was passed over */
+    assert_int_equal (flight_held (&flight), 1);
+    assert_int_equal (flight_add (&flight, 5, 0), FLIGHT_ADDED);
+    assert_true (flight_settle (&flight, 1));
+    assert_int_equal (flight.ack, 4);
+    assert_int_equal (flight.passed, 0);
+    assert_int_equal (flight_held (&flight), 1);
+}
+
 static void test_the_last_one_is_not_forgotten (void **state)
 {
     (void) state;
@@ -484,6 +510,7 @@ int main (void)
         cmocka_unit_test_setup (test_gaps_close_only_where_it_was_looked, begin),
         cmocka_unit_test_setup (test_what_is_taken_back_waits_and_what_is_settled_does_not, begin),
         cmocka_unit_test_setup (test_room_is_made_above_and_what_was_there_is_ahead_again, begin),
+        cmocka_unit_test_setup (test_who_was_passed_over_takes_none_of_the_room_of_the_others, begin),
         cmocka_unit_test_setup (test_the_last_one_is_not_forgotten, begin),
         cmocka_unit_test_setup (test_any_order_of_anything_agrees_with_the_slow_way, begin),
     };

@@ -452,6 +452,41 @@ static void test_what_no_decision_wants_is_ignored_here (void **state)
     own (5, 100);
 }
 
+/*  Wanted is only the first: the others were never in flight, and take nothing of the
+    window. But it is not gone far ahead of what is not acknowledged, either. */
+static void test_what_no_decision_wants_leaves_the_window_to_others (void **state)
+{
+    (void) state;
+    enum { WINDOW = 4, SPAN = 4 * WINDOW };
+    begin_window (WINDOW);
+    struct message credit = { .id = MESSAGE_CREDIT, .from = { ROLE_DECISION, 0 } };
+    credit.credit.capacity = WINDOW;
+    credit.credit.type = TEXT_LITERAL ("LOGIN");
+    harness_deliver (&h, &credit);
+    answer_json (own (NO_AFTER, WINDOW), "[{\"id\":1,\"from\":\"game-two\",\"type\":\"LOGIN\"}]");
+    handed (1);
+    harness_run (&h, 100);
+    unsigned seen = 1;
+    while (seen < SPAN) {
+        uint64_t poll = ahead (seen, WINDOW - 1);
+        char page[256];
+        size_t size = 0;
+        for (unsigned i = 0; i < WINDOW - 1; i++)
+            size += (size_t) snprintf (page + size, sizeof page - size,
+                                       "%c{\"id\":%u,\"from\":\"game-two\",\"type\":\"LOGOUT\"}",
+                                       i ? ',' : '[', ++seen);
+        snprintf (page + size, sizeof page - size, "]");
+        answer_json (poll, page);
+        assert_int_equal (told_gauge (GAUGE_IN_FLIGHT), 1);
+    }
+    handed_nothing ();
+    harness_run (&h, 10000);
+    no_poll ();
+    settle (1);
+    own (SPAN, WINDOW);
+    end (NULL);
+}
+
 static void test_the_first_outcome_of_an_event_is_counted_and_no_other (void **state)
 {
     (void) state;
@@ -2580,6 +2615,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test (test_a_full_page_of_one_is_read_on_at_once),
     cmocka_unit_test (test_an_acknowledgement_does_not_make_a_full_page_forgotten),
     cmocka_unit_test (test_a_window_of_one_sees_beyond_an_element_without_an_id),
+    cmocka_unit_test (test_what_no_decision_wants_leaves_the_window_to_others),
     cmocka_unit_test (test_the_window_stops_reading_and_settling_lets_it_go_on),
     cmocka_unit_test (test_credit_below_the_window_is_the_bound),
     cmocka_unit_test_setup_teardown (test_credit_taken_away_takes_nothing_from_a_page_under_way, begin, end),
