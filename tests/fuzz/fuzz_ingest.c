@@ -13,7 +13,7 @@
 
 int LLVMFuzzerTestOneInput (const uint8_t *bytes, size_t size);
 
-enum { IDS = 4096, WINDOW = 16, POLLS_MAX = 3, STEPS_MAX = 4000, SHARDS = 3, NOBODY = SHARDS };
+enum { IDS = 4096, WINDOW = 16, POLLS_MAX = 4, STEPS_MAX = 4000, SHARDS = 3, NOBODY = SHARDS };
 
 /*  A decision: what it takes, what it has, whether it is silent. */
 struct shard {
