@@ -23,6 +23,8 @@ enum {
     PENDING_MIN = 4096,            /* bytes of a turn's records, to begin with */
     PENDING_IDLE_MAX = 256 * 1024, /* … that are kept from one turn to the next */
     LOG_LARGE = 8 * 1024 * 1024,   /* a log that a slow reader made grow */
+    WRITE_MANY = 16,               /* records that one statement writes */
+    ROW_PARAMETERS = 13,           /* of each */
     PRUNE_ROWS = 1000,             /* looked at in one call */
     PRUNE_REST = 60,               /* calls between two walks over what may be old */
     TROUBLE_SIZE = REASON_SIZE_MAX + 1
@@ -54,7 +56,8 @@ struct journal {
     struct store *store; /* NULL after a failure, until it is opened again */
     bool begun;          /* it was open once */
     struct store_query *begin;
-    struct store_query *write;
+    struct store_query *write;      /* a record */
+    struct store_query *write_many; /* WRITE_MANY of them, which is cheaper than one by one */
     struct store_query *commit;
     struct store_query *open;   /* grants without an end */
     struct store_query *recent; /* grants with one */
@@ -75,14 +78,17 @@ struct journal {
 
 /*  ---- opening and closing ------------------------------------------------ */
 
-static const char *const write_sql =
-    "INSERT INTO grants (id, position, event_ms, trace, user, reward, amount, currency, state, intended_ms,"
-    " changed_ms, tries, reason, who) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, 1, ?11, ?12)"
-    " ON CONFLICT (id) DO UPDATE SET tries = tries + (excluded.state = 1 AND state <> 1),"
-    " state = excluded.state, changed_ms = excluded.changed_ms,"
-    /*  Why it was parked is still to be seen when a person gave it up. */
-    " reason = CASE WHEN excluded.state = 5 AND excluded.reason = '' THEN reason ELSE excluded.reason END,"
-    " who = CASE excluded.who WHEN '' THEN who ELSE excluded.who END";
+/*  A record that begins or changes; its parameters are those of bind_record. */
+#define ROW "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?)"
+#define ROWS_4 ROW ", " ROW ", " ROW ", " ROW
+#define ROWS_16 ROWS_4 ", " ROWS_4 ", " ROWS_4 ", " ROWS_4
+#define WRITE(rows)                                                                                                                     \
+    "INSERT INTO grants (id, position, event_ms, trace, user, reward, amount, currency, state, intended_ms,"                            \
+    " changed_ms, tries, reason, who) VALUES " rows                                                                                     \
+    " ON CONFLICT (id) DO UPDATE SET tries = tries + (excluded.state = 1 AND state <> 1),"                                              \
+    " state = excluded.state, changed_ms = excluded.changed_ms," /*  Why it was parked is still to be seen when a person gave it up. */ \
+    " reason = CASE WHEN excluded.state = 5 AND excluded.reason = '' THEN reason ELSE excluded.reason END,"                             \
+    " who = CASE excluded.who WHEN '' THEN who ELSE excluded.who END"
 
 static const char *const open_sql = "SELECT " JOURNAL_COLUMNS " FROM grants INDEXED BY grants_open"
                                     " WHERE state = 1 AND id > ?1 ORDER BY id LIMIT ?2";
@@ -122,7 +128,8 @@ static bool take_store (struct journal *self, struct store *store)
         const char *sql;
     } queries[] = {
         { &self->begin, "BEGIN IMMEDIATE" },
-        { &self->write, write_sql },
+        { &self->write, WRITE (ROW) },
+        { &self->write_many, WRITE (ROWS_16) },
         { &self->commit, "COMMIT" },
         { &self->open, open_sql },
         { &self->recent, recent_sql },
@@ -359,32 +366,51 @@ static bool run (struct store_query *query)
     return store_step (query) == STORE_DONE;
 }
 
-/*  The texts stay where they are until the whole transaction is committed. */
-static bool write_record (struct store_query *query, const struct pending *pending)
+/*  Fills in a row of a statement. The texts stay where they are until the whole
+    transaction is committed. */
+static bool bind_record (struct store_query *query, int row, const struct pending *pending)
 {
     const struct remember *remember = &pending->remember;
-    return store_bind_int (query, 1, (int64_t) remember->grant) &&
-           store_bind_int (query, 2, (int64_t) remember->position) &&
-           store_bind_int (query, 3, remember->timestamp) &&
-           store_bind_int (query, 4, (int64_t) pending->trace) &&
-           store_lend_text (query, 5, remember->user) && store_lend_text (query, 6, remember->reward) &&
-           store_bind_int (query, 7, remember->amount) && store_lend_text (query, 8, remember->currency) &&
-           store_bind_int (query, 9, (int64_t) remember->state) &&
-           store_bind_int (query, 10, (int64_t) remember->at_ms) &&
-           store_lend_text (query, 11, remember->reason) && store_lend_text (query, 12, remember->who) &&
-           run (query);
+    int at = row * ROW_PARAMETERS;
+    return store_bind_int (query, at + 1, (int64_t) remember->grant) &&
+           store_bind_int (query, at + 2, (int64_t) remember->position) &&
+           store_bind_int (query, at + 3, remember->timestamp) &&
+           store_bind_int (query, at + 4, (int64_t) pending->trace) &&
+           store_lend_text (query, at + 5, remember->user) &&
+           store_lend_text (query, at + 6, remember->reward) &&
+           store_bind_int (query, at + 7, remember->amount) &&
+           store_lend_text (query, at + 8, remember->currency) &&
+           store_bind_int (query, at + 9, (int64_t) remember->state) &&
+           store_bind_int (query, at + 10, (int64_t) remember->at_ms) && /* when it was intended */
+           store_bind_int (query, at + 11, (int64_t) remember->at_ms) && /* … and changed */
+           store_lend_text (query, at + 12, remember->reason) &&
+           store_lend_text (query, at + 13, remember->who);
+}
+
+/*  Writes the records at a place, as many as the query takes; *place is then behind
+    them. */
+static bool write_records (struct store_query *query, int rows, const uint8_t **place)
+{
+    bool good = true;
+    for (int row = 0; good && row < rows; row++) {
+        struct pending pending;
+        *place = read_pending (*place, &pending);
+        good = bind_record (query, row, &pending);
+    }
+    return good && run (query);
 }
 
 static bool write_all (struct journal *self)
 {
     const uint8_t *place = self->pending;
+    uint64_t left = self->records;
     CRASH_POINT ("journal", "before-begin");
     bool good = run (self->begin);
     CRASH_POINT ("journal", "after-begin");
-    for (uint64_t i = 0; good && i < self->records; i++) {
-        struct pending pending;
-        place = read_pending (place, &pending);
-        good = write_record (self->write, &pending);
+    while (good && left) {
+        bool many = left >= WRITE_MANY;
+        good = write_records (many ? self->write_many : self->write, many ? WRITE_MANY : 1, &place);
+        left -= many ? WRITE_MANY : 1;
         CRASH_POINT ("journal", "after-insert");
     }
     CRASH_POINT ("journal", "before-commit");

@@ -390,6 +390,56 @@ static void test_a_grant_that_is_given_up_keeps_why_it_was_parked (void **state)
         ask ("SELECT state = 5 AND reason = 'no listing' AND who = 'bob' AND tries = 1 FROM grants"), 1);
 }
 
+/*  What stands in only one of the journals of shards 0 and 1. */
+static int64_t count_differences (void)
+{
+    char attach[384];
+    struct store *store = store_open_read (path, reason, sizeof reason);
+    assert_non_null (store);
+    snprintf (attach, sizeof attach, "ATTACH '%s/journal-1.db' AS other", directory);
+    assert_true (store_run (store, attach));
+    struct store_query *query = store_prepare (
+        store, "SELECT (SELECT count (*) FROM (SELECT * FROM grants EXCEPT SELECT * FROM other.grants)) +"
+               " (SELECT count (*) FROM (SELECT * FROM other.grants EXCEPT SELECT * FROM grants))");
+    assert_non_null (query);
+    assert_int_equal (store_step (query), STORE_ROW);
+    int64_t number = store_int (query, 0);
+    store_close (&store);
+    return number;
+}
+
+/*  Records of one transaction are written several at a time; those of one grant may be
+    among them. */
+static void test_transactions_of_any_size_come_to_the_same (void **state)
+{
+    (void) state;
+    static const char *const words[] = { "", "retry", "HTTP 400" };
+    unsigned seed = (unsigned) time (NULL);
+    print_message ("seed %u\n", seed);
+    open_journal ();
+    options.shard = 1;
+    struct journal *other = journal_open (&options, reason, sizeof reason);
+    assert_non_null (other);
+    unsigned left = 0; /* records until the first of them commits */
+    for (unsigned i = 0; i < 600; i++) {
+        seed = seed * 1103515245u + 12345u;
+        struct message message = record_of (1 + seed / 65536 % 40, 1 + (seed >> 8) % 5);
+        message.remember.at_ms = NOW_MS + i;
+        message.remember.reason = text_of (words[(seed >> 12) % 3]);
+        message.remember.who = text_of ((seed >> 20) % 2 ? "bob" : "");
+        journal_append (journal, &message);
+        journal_append (other, &message);
+        assert_true (journal_commit (other));
+        left = left ? left - 1 : (seed >> 24) % 70;
+        if (!left)
+            commit ();
+    }
+    commit ();
+    assert_true (ask ("SELECT count (*) FROM grants") > 20);
+    assert_int_equal (count_differences (), 0);
+    journal_close (&other);
+}
+
 static void test_a_known_grant_changes_and_keeps_how_it_began (void **state)
 {
     (void) state;
@@ -1462,6 +1512,7 @@ int main (void)
         JOURNAL (test_an_empty_journal_recalls_nothing),
         JOURNAL (test_recall_is_bounded_and_goes_on_behind_a_number),
         JOURNAL (test_an_end_whose_beginning_is_unknown_is_kept_whole),
+        JOURNAL (test_transactions_of_any_size_come_to_the_same),
         JOURNAL (test_a_known_grant_changes_and_keeps_how_it_began),
         JOURNAL (test_a_grant_that_is_given_up_keeps_why_it_was_parked),
         JOURNAL (test_beginning_and_end_in_one_turn),
