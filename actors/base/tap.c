@@ -39,8 +39,8 @@ enum {
     SUBSCRIPTION_LOOK_MS = 1000,
     RENEW_US = 1000000,      /* between two looks at changed keys */
     CLOCK_STEP_US = 1000000, /* what is later than now by more was stamped before the clock was set back */
-    SHARE_OF_PROCESS = 25,   /* one in so many: what publishing may take of its process, … */
-    SHARE_OF_MACHINE = 100,  /* … or of all processors, if that is more, … */
+    SHARE_OF_PROCESS = 40,   /* one in so many: what publishing may take of its process, … */
+    SHARE_OF_MACHINE = 200,  /* … or of all processors, if that is more, … */
     SAVED_NS_MAX = 10000000, /* … so much of it at once, … */
     RESUME_NS = 4000000,     /* … and so much before it goes on */
     CHARGE_BYTES = 16384     /* of copies, between two looks at what was taken */
