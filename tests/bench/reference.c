@@ -3,14 +3,16 @@
 
     usage: bench_reference ignored|rewarded|reads|latency PORT EVENTS [RATE]
 
-    ignored   fetches pages of 100, parses them with yajl's SAX, counts by type
+    ignored   fetches pages of 1000, parses them with yajl's SAX, counts by type
     rewarded  the calls of so many rewards by curl's multi interface, 16 at once:
-              one read of 100 players for 100 of them, and a marker and a reward
+              one read of 200 players for 200 of them, and a marker and a reward
               for each
-    reads     the pages as in `ignored`, and one read for every 100 players who
+    reads     the pages as in `ignored`, and one read for every 200 players who
               logged in
     latency   RATE times a second three calls one after another: read, marker,
               reward
+
+    Pages and reads are as large as the largest that guerdon asks for.
 
     Prints one line of JSON: events, seconds, processor time in µs, peak memory
     in kB, and for `latency` the times of the three calls together.
@@ -25,7 +27,7 @@
 #include <time.h>
 #include <yajl/yajl_parse.h>
 
-enum { PAGE_EVENTS = 100, AT_ONCE = 16, READ_USERS = 100, URL_SIZE = 4096 };
+enum { PAGE_EVENTS = 1000, AT_ONCE = 16, READ_USERS = 200, URL_SIZE = 4096 };
 
 static unsigned port;
 static uint64_t events;
@@ -186,11 +188,13 @@ static void run_pages (bool reads)
 
 enum call { CALL_READ, CALL_MARK, CALL_REWARD };
 
-static void prepare (CURL *curl, enum call call, uint64_t player, char *body, size_t capacity)
+/*  A call for a player; a read is for so many from this one on. */
+static void prepare (CURL *curl, enum call call, uint64_t player, uint64_t readers, char *body,
+                     size_t capacity)
 {
     char url[URL_SIZE];
     if (call == CALL_READ) {
-        put_users (url, sizeof url, player, READ_USERS);
+        put_users (url, sizeof url, player, readers);
         curl_easy_setopt (curl, CURLOPT_HTTPGET, 1L);
     } else if (call == CALL_MARK) {
         snprintf (url, sizeof url, "http://127.0.0.1:%u/usermeta/v1/auth/x.u%" PRIu64 "/$reward$promo1", port,
@@ -210,7 +214,7 @@ static void prepare (CURL *curl, enum call call, uint64_t player, char *body, si
     curl_easy_setopt (curl, CURLOPT_URL, url);
 }
 
-/*  The n-th call of all: of every 100 players one read, then their markers and
+/*  The n-th call of all: of every 200 players one read, then their markers and
     rewards. */
 static void prepare_nth (CURL *curl, uint64_t n, char *body, size_t capacity)
 {
@@ -218,9 +222,9 @@ static void prepare_nth (CURL *curl, uint64_t n, char *body, size_t capacity)
     uint64_t place = n % (1 + 2 * READ_USERS);
     uint64_t first = group * READ_USERS + 1;
     if (place == 0)
-        prepare (curl, CALL_READ, first, body, capacity);
+        prepare (curl, CALL_READ, first, READ_USERS, body, capacity);
     else
-        prepare (curl, place % 2 ? CALL_MARK : CALL_REWARD, first + (place - 1) / 2, body, capacity);
+        prepare (curl, place % 2 ? CALL_MARK : CALL_REWARD, first + (place - 1) / 2, 0, body, capacity);
 }
 
 static void run_rewarded (void)
@@ -296,7 +300,7 @@ static uint64_t *run_latency (uint64_t rate)
         }
         uint64_t from = now_us ();
         for (enum call call = CALL_READ; call <= CALL_REWARD; call++) {
-            prepare (curl, call, i + 1, body, sizeof body);
+            prepare (curl, call, i + 1, 1, body, sizeof body);
             if (curl_easy_perform (curl) != CURLE_OK)
                 fail ("a request failed");
         }
