@@ -86,7 +86,6 @@ struct http_slot {
     bool resent;               /* … and once more, on another connection */
     bool whole;                /* it ended well: the handle may be used again */
     bool too_large;            /* the reply, its header or its msgpack */
-    bool header_named;         /* a line of the header came that is no continuation */
     bool line_broken;          /* the last piece of the header did not end its line */
     bool body_due;             /* what comes now is the body */
     bool headers_whole;        /* the empty line at their end came */
@@ -266,20 +265,15 @@ static size_t on_header (char *bytes, size_t one, size_t size, void *context)
     return 0;
 }
 
-/*  A line of the header, or a piece of a very long one, before curl stores it. It
-    would hook a continuation to the line before, and up to curl 8.1.0 the line before
-    the first is the last of the reply before, freed by then (curl issue 11101). */
+/*  A line of the header, or a piece of a very long one, before curl stores it. curl
+    would hook a continuation to the line before, and up to curl 8.1.0 that can be the
+    last line of the reply before, freed by then (curl issue 11101). HTTP has given
+    continuations up (RFC 9112, 5.2), so none is admitted. */
 static bool header_admissible (struct http_slot *slot, const char *bytes, size_t size)
 {
     bool begins = !slot->line_broken;
     slot->line_broken = bytes[size - 1] != '\n';
-    if (begins && (bytes[0] == ' ' || bytes[0] == '\t'))
-        return slot->header_named;
-    /*  Neither the first line nor the empty one is stored. */
-    bool bare = bytes[0] == '\r' || bytes[0] == '\n' || (size >= 5 && memcmp (bytes, "HTTP/", 5) == 0);
-    if (begins && !bare)
-        slot->header_named = true;
-    return true;
+    return !begins || (bytes[0] != ' ' && bytes[0] != '\t');
 }
 
 /*  A piece of the reply, its header first. What is not JSON is still read to its
@@ -393,7 +387,7 @@ static void slot_release (struct http_slot *slot)
     }
     slot->request = NULL;
     slot->attached = slot->sent = slot->sent_due = slot->resent = slot->whole = false;
-    slot->too_large = slot->header_named = slot->line_broken = slot->body_due = slot->headers_whole = false;
+    slot->too_large = slot->line_broken = slot->body_due = slot->headers_whole = false;
     slot->headers_size = slot->reply_size = 0;
     slot->error[0] = '\0';
     if (slot->reader)
@@ -456,7 +450,7 @@ static const struct {
     { CURLE_PARTIAL_FILE, "the reply ended early" },
     { CURLE_SEND_ERROR, "the connection broke while the request was sent" },
     { CURLE_RECV_ERROR, "the connection broke while the reply was read" },
-    { CURLE_WRITE_ERROR, "the header of the reply begins with a continuation" },
+    { CURLE_WRITE_ERROR, "the header of the reply has a continuation" },
     { CURLE_SSL_CACERT_BADFILE, "TLS: the file of trusted certificates cannot be read" },
     { CURLE_OUT_OF_MEMORY, "out of memory" },
 };
