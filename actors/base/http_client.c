@@ -32,7 +32,6 @@
 
 #include "actors/base/crash_point.h"
 #include "actors/base/http_call.h"
-#include "actors/base/http_memory.h"
 #include "actors/base/http_sockets.h"
 #include "actors/base/json.h"
 #include "actors/base/log.h"
@@ -595,9 +594,7 @@ bool http_client_global_init (void)
 {
     /*  A TLS connection that the service closed must not end the process. */
     signal (SIGPIPE, SIG_IGN);
-    return http_memory_init () &&
-           curl_global_init_mem (CURL_GLOBAL_DEFAULT, http_memory_take, http_memory_give, http_memory_resize,
-                                 http_memory_copy, http_memory_take_zeroed) == CURLE_OK;
+    return curl_global_init (CURL_GLOBAL_DEFAULT) == CURLE_OK;
 }
 
 /*  Makes a list of headers; NULL when out of memory. A POST has none that can be
