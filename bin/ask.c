@@ -5,20 +5,13 @@
 #include <assert.h>
 #include <poll.h>
 #include <stdio.h>
-#include <time.h>
 
+#include "actors/base/clock.h"
 #include "proto/raw.h"
 #include "proto/text.h"
 
 /*  How much longer than its own timeout a request is waited for. */
 enum { PATIENCE_MS = 1000 };
-
-static uint64_t steady_ms (void)
-{
-    struct timespec now;
-    clock_gettime (CLOCK_MONOTONIC, &now);
-    return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
 
 /*  ---- what comes ---------------------------------------------------------- */
 
@@ -68,7 +61,7 @@ static void deliver (void *context, const struct message *message)
 {
     struct ask *ask = context;
     if (message->id == MESSAGE_HTTP_SENT && ask->sent_ms == 0) {
-        ask->sent_ms = steady_ms ();
+        ask->sent_ms = clock_steady_ms ();
     } else if (message->id == MESSAGE_HTTP_ANSWER && !ask->done) {
         take_answer (ask, &message->http_answer);
     }
@@ -98,7 +91,7 @@ static void turn (struct http_client **clients, struct ask *asks, size_t count, 
     struct pollfd items[ASKS_MAX];
     nfds_t waiting = 0;
     uint64_t wait_ms = PATIENCE_MS;
-    uint64_t now_ms = steady_ms ();
+    uint64_t now_ms = clock_steady_ms ();
     for (size_t i = 0; i < count; i++) {
         uint64_t due_ms = asks[i].done ? 0 : settle (&asks[i], started_ms, now_ms);
         if (asks[i].done) {
@@ -134,7 +127,7 @@ bool ask_all (struct ask *asks, size_t count, char *reason, size_t reason_size)
     assert (asks && count > 0 && count <= ASKS_MAX && reason);
     struct http_client *clients[ASKS_MAX] = { NULL };
     bool good = true;
-    uint64_t started_ms = steady_ms ();
+    uint64_t started_ms = clock_steady_ms ();
     for (size_t i = 0; i < count && good; i++) {
         clients[i] = http_client_new (&asks[i].target, 1, deliver, &asks[i], reason, reason_size);
         good = clients[i] != NULL;

@@ -8,8 +8,8 @@
 */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "actors/base/clock.h"
 #include "bin/ask.h"
 #include "bin/command.h"
 #include "proto/codec.h"
@@ -68,12 +68,10 @@ static struct text currency_path (struct builder *path, const struct settings *s
 static struct raw probe_body (uint8_t *memory, size_t capacity)
 {
     char number[24];
-    struct timespec now;
     struct builder builder;
     struct packer packer;
-    clock_gettime (CLOCK_REALTIME, &now);
     builder_init (&builder, number, sizeof number);
-    builder_uint (&builder, (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000);
+    builder_uint (&builder, clock_wall_ms ());
     packer_init (&packer, memory, capacity);
     pack_map (&packer, 1);
     pack_literal (&packer, "value");

@@ -17,9 +17,9 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "actors/base/clock.h"
 #include "actors/base/curve.h"
 #include "actors/base/desk.h"
 #include "actors/base/journal.h"
@@ -422,13 +422,6 @@ static void close_all (struct process *self)
 
 /*  ---- running and ending ------------------------------------------------- */
 
-static uint64_t steady_ms (void)
-{
-    struct timespec now;
-    clock_gettime (CLOCK_MONOTONIC, &now);
-    return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
-
 /*  Waits for a signal, a notice, or the time in ms (-1: for ever); true for a
     signal. */
 static bool wait_for_news (struct process *self, int timeout_ms)
@@ -466,12 +459,12 @@ static bool run_until_signal (struct process *self)
     process on the spot. */
 static bool drain_actor (struct process *self, unsigned index, uint64_t deadline_ms)
 {
-    uint64_t last_word_ms = steady_ms () + LAST_WORD_MS;
+    uint64_t last_word_ms = clock_steady_ms () + LAST_WORD_MS;
     if (deadline_ms < last_word_ms)
         deadline_ms = last_word_ms;
     shell_drain (self->shells[index]);
     while (!atomic_load (&self->drained[index])) {
-        uint64_t now_ms = steady_ms ();
+        uint64_t now_ms = clock_steady_ms ();
         if (now_ms >= deadline_ms)
             return false;
         uint64_t left_ms = deadline_ms - now_ms;
@@ -486,7 +479,7 @@ static bool drain_actor (struct process *self, unsigned index, uint64_t deadline
 
 static void drain (struct process *self)
 {
-    uint64_t deadline_ms = steady_ms () + (uint64_t) self->config.drain_seconds * 1000;
+    uint64_t deadline_ms = clock_steady_ms () + (uint64_t) self->config.drain_seconds * 1000;
     log_say (self_name, LOG_INFO, "signal: taking nothing new, finishing what is under way within %u s",
              self->config.drain_seconds);
     monitor_drain (self->monitor);

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "actors/base/bus.h"
+#include "actors/base/clock.h"
 #include "actors/base/curve.h"
 #include "bin/command.h"
 #include "bin/tap_order.h"
@@ -91,13 +91,6 @@ static void on_signal (int number)
 {
     (void) number;
     interrupted = 1;
-}
-
-static uint64_t steady_ms (void)
-{
-    struct timespec now;
-    clock_gettime (CLOCK_MONOTONIC, &now);
-    return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
 }
 
 /*  ---- one value ---------------------------------------------------------- */
@@ -310,7 +303,7 @@ static void let_out (struct looking *looking, bool everything)
     struct raw body;
     struct tap_record record;
     while (looking->order && !is_done (looking) &&
-           tap_order_take (looking->order, steady_ms (), everything, &body))
+           tap_order_take (looking->order, clock_steady_ms (), everything, &body))
         if (tap_record_read (body, &record))
             show (looking, &record);
 }
@@ -320,7 +313,7 @@ static void let_out (struct looking *looking, bool everything)
 static bool take (struct looking *looking, struct tap_reader *reader)
 {
     struct tap_record record;
-    uint64_t now_ms = steady_ms ();
+    uint64_t now_ms = clock_steady_ms ();
     uint64_t due_ms = looking->order ? tap_order_due_ms (looking->order) : UINT64_MAX;
     uint64_t left_ms = due_ms > now_ms ? due_ms - now_ms : 0;
     if (!tap_reader_next (reader, left_ms < WAIT_MS ? (long) left_ms : WAIT_MS, &record)) {
@@ -331,7 +324,7 @@ static bool take (struct looking *looking, struct tap_reader *reader)
         show (looking, &record);
         return true;
     }
-    looking->lost += !tap_order_put (looking->order, record.time_us, record.body, steady_ms ());
+    looking->lost += !tap_order_put (looking->order, record.time_us, record.body, clock_steady_ms ());
     if (tap_order_due_ms (looking->order) == 0)
         let_out (looking, false);
     return true;
@@ -340,10 +333,10 @@ static bool take (struct looking *looking, struct tap_reader *reader)
 static void look (struct looking *looking, struct tap_reader *reader)
 {
     const struct wishes *wishes = looking->wishes;
-    uint64_t begun_ms = steady_ms ();
+    uint64_t begun_ms = clock_steady_ms ();
     uint64_t told_ms = begun_ms;
     while (!interrupted && !is_done (looking)) {
-        uint64_t now_ms = steady_ms ();
+        uint64_t now_ms = clock_steady_ms ();
         if (wishes->seconds_max != UINT64_MAX && now_ms - begun_ms >= wishes->seconds_max * 1000)
             break;
         if (!take (looking, reader))

@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "actors/base/bus.h"
+#include "actors/base/clock.h"
 #include "actors/base/config.h"
 #include "actors/base/desk.h"
 #include "actors/base/env_file.h"
@@ -285,13 +285,6 @@ bool inquiry_walk (struct inquiry *inquiry, uint16_t shard, struct look look,
     return true;
 }
 
-static uint64_t wall_ms (void)
-{
-    struct timespec now;
-    clock_gettime (CLOCK_REALTIME, &now);
-    return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
-
 /*  Has the journal to write to, if no process has it. False with a reason, and then
     *busy says whether one does. */
 static bool enter (struct inquiry *self, uint16_t shard, bool *busy, char *reason, size_t reason_size)
@@ -358,7 +351,7 @@ enum order_result inquiry_order (struct inquiry *inquiry, uint16_t shard, const 
 {
     bool busy = false;
     if (enter (inquiry, shard, &busy, reason, reason_size))
-        return journal_editor_settle (inquiry->editor, order, wall_ms (), reason, reason_size)
+        return journal_editor_settle (inquiry->editor, order, clock_wall_ms (), reason, reason_size)
                    ? ORDER_FILED
                    : ORDER_REFUSED;
     return busy ? order_at_desk (inquiry, shard, order, reason, reason_size) : ORDER_REFUSED;

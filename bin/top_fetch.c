@@ -10,18 +10,11 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "actors/base/clock.h"
 #include "actors/base/config_check.h"
 #include "proto/text.h"
-
-static uint64_t steady_ms (void)
-{
-    struct timespec now;
-    clock_gettime (CLOCK_MONOTONIC, &now);
-    return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
 
 /*  ---- addresses ----------------------------------------------------------- */
 
@@ -241,7 +234,7 @@ static bool turn (struct fetch *fetches, size_t count, uint64_t deadline_ms)
     struct pollfd items[FETCHES_MAX];
     struct fetch *of[FETCHES_MAX];
     nfds_t open = 0;
-    uint64_t now_ms = steady_ms ();
+    uint64_t now_ms = clock_steady_ms ();
     for (size_t i = 0; i < count; i++) {
         struct fetch *fetch = &fetches[i];
         if (!fetch->ended && now_ms >= deadline_ms)
@@ -268,7 +261,7 @@ void fetch_all (struct fetch *fetches, size_t count, uint32_t timeout_ms)
         begin (&fetches[i], i > 0 ? &fetches[i - 1] : NULL);
         fetches[i].done_ms = 0;
     }
-    uint64_t deadline_ms = steady_ms () + timeout_ms;
+    uint64_t deadline_ms = clock_steady_ms () + timeout_ms;
     while (turn (fetches, count, deadline_ms))
         continue;
     for (size_t i = 0; i < count; i++) {

@@ -17,11 +17,11 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <zmq.h>
 
+#include "actors/base/clock.h"
 #include "actors/base/log.h"
 #include "proto/text.h"
 
@@ -87,13 +87,6 @@ struct curve {
     uint64_t signature;
     uint64_t looked_ms;
 };
-
-static uint64_t steady_ms (void)
-{
-    struct timespec now;
-    clock_gettime (CLOCK_MONOTONIC, &now);
-    return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
 
 static bool set_int (void *socket, int option, int value)
 {
@@ -215,7 +208,7 @@ static void note_trouble (const struct curve *curve, struct watched *watched, in
 {
     char text[ENDPOINT_MAX + 256];
     const char *server = party_name (watched->server_party);
-    uint64_t now_ms = steady_ms ();
+    uint64_t now_ms = clock_steady_ms ();
     /*  After these two libzmq ends the session; after the third it tries again. */
     if (event != ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL)
         watched->over = true;
@@ -399,7 +392,7 @@ static void look_at_sockets (struct curve *curve)
 static void tick (struct curve *curve)
 {
     char line[LOG_SIZE_MAX];
-    uint64_t now_ms = steady_ms ();
+    uint64_t now_ms = clock_steady_ms ();
     if (now_ms - curve->looked_ms < CURVE_REREAD_MS)
         return;
     curve->looked_ms = now_ms;
@@ -474,7 +467,7 @@ struct curve *curve_open (void *context, const char *directory, unsigned parties
     curve->wake = -1;
     pthread_mutex_init (&curve->lock, NULL);
     curve->directory = strdup (directory);
-    curve->looked_ms = steady_ms ();
+    curve->looked_ms = clock_steady_ms ();
     curve->signature = keyring_signature (directory);
     bool good = keyring_load (&curve->keyring, directory, parties, reason, reason_size);
     if (good) {

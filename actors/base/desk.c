@@ -12,11 +12,11 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <zmq.h>
 
+#include "actors/base/clock.h"
 #include "actors/base/journal_read.h"
 #include "actors/base/log.h"
 #include "actors/base/monitor.h"
@@ -83,13 +83,6 @@ struct desk {
     unsigned answer_count;
 };
 
-static uint64_t steady_ms (void)
-{
-    struct timespec now;
-    clock_gettime (CLOCK_MONOTONIC, &now);
-    return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
-
 static bool set_int (void *socket, int option, int value)
 {
     return zmq_setsockopt (socket, option, &value, sizeof value) == 0;
@@ -153,7 +146,7 @@ static void look (struct desk *self, const struct look *look, struct message *lo
         looked->looked.reason = text_of (reason);
         return;
     }
-    self->read_ms = steady_ms ();
+    self->read_ms = clock_steady_ms ();
     journal_reader_look (self->reader, look, looked, listed);
     if (looked->looked.reason.size) {
         snprintf (reason, reason_size, "%.*s", (int) looked->looked.reason.size, looked->looked.reason.data);
@@ -259,8 +252,8 @@ static void on_order (struct desk *self, const struct caller *caller, uint64_t g
         answer (self, caller, RESULT_REFUSED, "too many orders wait for the decision, try later", true);
         return;
     }
-    *order =
-        (struct order){ *caller, ++self->numbered, grant, steady_ms () + self->options.answer_ms, false };
+    *order = (struct order){ *caller, ++self->numbered, grant, clock_steady_ms () + self->options.answer_ms,
+                             false };
     log_say (self_name, LOG_INFO, "%.*s wants grant %" PRIu64 " %s", (int) who.size, who.data, grant,
              again ? "tried again" : "dropped");
 }
@@ -302,7 +295,7 @@ static void expire (struct desk *self)
 {
     char trouble[REASON_SIZE_MAX + 1] = "";
     char reason[REASON_SIZE_MAX + 1];
-    uint64_t now_ms = steady_ms ();
+    uint64_t now_ms = clock_steady_ms ();
     for (unsigned i = 0; i < DESK_ORDERS_MAX; i++) {
         struct order *order = &self->orders[i];
         if (!order->number || order->told || now_ms < order->due_ms)
@@ -321,7 +314,7 @@ static void expire (struct desk *self)
 
 static void drop_rubbish (struct desk *self)
 {
-    uint64_t now_ms = steady_ms ();
+    uint64_t now_ms = clock_steady_ms ();
     self->rubbish++;
     if (self->rubbish_logged_ms && now_ms < self->rubbish_logged_ms + RUBBISH_LOG_MS)
         return;
@@ -383,7 +376,7 @@ static long due_ms (const struct desk *self)
     for (unsigned i = 0; i < DESK_ORDERS_MAX; i++)
         if (self->orders[i].number && !self->orders[i].told && self->orders[i].due_ms < due)
             due = self->orders[i].due_ms;
-    uint64_t now_ms = steady_ms ();
+    uint64_t now_ms = clock_steady_ms ();
     return due == UINT64_MAX ? -1 : due > now_ms ? (long) (due - now_ms) : 0;
 }
 
@@ -398,7 +391,7 @@ static void *run (void *argument)
         for (unsigned i = 0; i < TURN_MAX && take_question (self); i++)
             continue;
         expire (self);
-        if (self->reader && steady_ms () >= self->read_ms + IDLE_MS)
+        if (self->reader && clock_steady_ms () >= self->read_ms + IDLE_MS)
             journal_reader_close (&self->reader);
     }
     journal_reader_close (&self->reader);
@@ -624,13 +617,13 @@ bool desk_ask (struct desk_caller *caller, const struct message *question, long 
 {
     uint8_t memory[QUESTION_SIZE_MAX];
     struct packer packer;
-    uint64_t end_ms = steady_ms () + (uint64_t) timeout_ms;
+    uint64_t end_ms = clock_steady_ms () + (uint64_t) timeout_ms;
     struct message message = numbered (question, ++caller->numbered);
     packer_init (&packer, memory, sizeof memory);
     if (encode_message (&packer, &message) != ENCODE_OK ||
         zmq_send (caller->socket, packer.data, packer.size, ZMQ_DONTWAIT) < 0)
         return false;
-    for (uint64_t now_ms = steady_ms (); now_ms < end_ms; now_ms = steady_ms ()) {
+    for (uint64_t now_ms = clock_steady_ms (); now_ms < end_ms; now_ms = clock_steady_ms ()) {
         zmq_pollitem_t item = { .socket = caller->socket, .events = ZMQ_POLLIN };
         zmq_poll (&item, 1, (long) (end_ms - now_ms));
         unsigned frames = take_frames (caller);

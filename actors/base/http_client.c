@@ -25,11 +25,11 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <curl/curl.h>
 
+#include "actors/base/clock.h"
 #include "actors/base/crash_point.h"
 #include "actors/base/http_call.h"
 #include "actors/base/http_sockets.h"
@@ -124,13 +124,6 @@ struct http_client {
 
 /*  ---- small things ------------------------------------------------------- */
 
-static uint64_t now_ms (void)
-{
-    struct timespec now;
-    clock_gettime (CLOCK_MONOTONIC, &now);
-    return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
-
 static void reason_set (struct http_call *request, const char *reason)
 {
     snprintf (request->reason, sizeof request->reason, "%s", reason);
@@ -203,7 +196,7 @@ static int on_timer (CURLM *multi, long timeout_ms, void *context)
 {
     (void) multi;
     struct http_client *client = context;
-    client->timer_at_ms = timeout_ms < 0 ? 0 : now_ms () + (uint64_t) timeout_ms;
+    client->timer_at_ms = timeout_ms < 0 ? 0 : clock_steady_ms () + (uint64_t) timeout_ms;
     return 0;
 }
 
@@ -405,7 +398,7 @@ static struct http_slot *slot_free (struct http_client *client)
 /*  Sends queued requests as far as there are connections. */
 static void launch (struct http_client *client)
 {
-    uint64_t now = now_ms ();
+    uint64_t now = clock_steady_ms ();
     struct http_slot *slot;
     while (client->queued.first && (slot = slot_free (client)) != NULL) {
         struct http_call *request = http_calls_pop (&client->queued);
@@ -533,7 +526,7 @@ static void settle (struct http_slot *slot, CURLcode code)
     struct http_answer *answer = &request->answer;
     *answer = (struct http_answer){ .request = request->id,
                                     .outcome = outcome_of (slot, code),
-                                    .elapsed_ms = now_ms () - request->started_ms,
+                                    .elapsed_ms = clock_steady_ms () - request->started_ms,
                                     .retry_after_ms = (uint64_t) seconds * 1000 };
     bool answered = answer->outcome == HTTP_ANSWERED;
     answer->status = answered ? (uint64_t) status : 0;
@@ -756,7 +749,7 @@ void http_client_start (struct http_client *client)
     assert (client);
     if (!client->held.first)
         return;
-    uint64_t now = now_ms ();
+    uint64_t now = clock_steady_ms ();
     struct http_call *request;
     while ((request = http_calls_pop (&client->held)) != NULL) {
         request->started_ms = now;
@@ -784,14 +777,14 @@ long http_client_wait_ms (const struct http_client *client)
         due = client->queue_due_ms;
     if (due == 0)
         return -1;
-    uint64_t now = now_ms ();
+    uint64_t now = clock_steady_ms ();
     return due > now ? (long) (due - now) : 0;
 }
 
 /*  Gives up on queued requests that have waited for their whole time. */
 static void expire (struct http_client *client)
 {
-    uint64_t now = now_ms ();
+    uint64_t now = clock_steady_ms ();
     if (!client->queued.first || now < client->queue_due_ms)
         return;
     client->queue_due_ms = UINT64_MAX;
@@ -833,7 +826,7 @@ static void drive (struct http_client *client)
             what |= CURL_CSELECT_ERR;
         act (client, events[i].data.fd, what);
     }
-    if (client->timer_at_ms == 0 || now_ms () < client->timer_at_ms)
+    if (client->timer_at_ms == 0 || clock_steady_ms () < client->timer_at_ms)
         return;
     client->timer_at_ms = 0;
     act (client, CURL_SOCKET_TIMEOUT, 0);

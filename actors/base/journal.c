@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
+#include "actors/base/clock.h"
 #include "actors/base/crash_point.h"
 #include "actors/base/journal_file.h"
 #include "actors/base/journal_read.h"
@@ -419,18 +419,11 @@ static bool write_all (struct journal *self)
     return good;
 }
 
-static uint64_t steady_us (void)
-{
-    struct timespec now;
-    clock_gettime (CLOCK_MONOTONIC, &now);
-    return (uint64_t) now.tv_sec * 1000000 + (uint64_t) now.tv_nsec / 1000;
-}
-
 bool journal_commit (struct journal *self)
 {
     if (!self->records)
         return true;
-    uint64_t began_us = steady_us ();
+    uint64_t began_us = clock_steady_us ();
     if (!is_open (self))
         return false;
     if (!write_all (self))
@@ -440,7 +433,7 @@ bool journal_commit (struct journal *self)
     if (self->newest_pending > self->newest)
         self->newest = self->newest_pending;
     if (self->options.monitor)
-        monitor_journal_commit (self->options.monitor, self->records, steady_us () - began_us);
+        monitor_journal_commit (self->options.monitor, self->records, clock_steady_us () - began_us);
     forget_pending (self);
     self->trouble[0] = '\0';
     return true;

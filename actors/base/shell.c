@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "actors/base/clock.h"
 #include "actors/base/crash_point.h"
 #include "actors/base/datagram.h"
 #include "actors/base/log.h"
@@ -115,19 +116,7 @@ struct shell {
 
 static struct moment read_clocks (void)
 {
-    struct timespec steady;
-    struct timespec wall;
-    clock_gettime (CLOCK_MONOTONIC, &steady);
-    clock_gettime (CLOCK_REALTIME, &wall);
-    return (struct moment){ (uint64_t) steady.tv_sec * 1000 + (uint64_t) steady.tv_nsec / 1000000,
-                            (uint64_t) wall.tv_sec * 1000 + (uint64_t) wall.tv_nsec / 1000000 };
-}
-
-static uint64_t steady_us (void)
-{
-    struct timespec now;
-    clock_gettime (CLOCK_MONOTONIC, &now);
-    return (uint64_t) now.tv_sec * 1000000 + (uint64_t) now.tv_nsec / 1000;
+    return (struct moment){ .steady_ms = clock_steady_ms (), .wall_ms = clock_wall_ms () };
 }
 
 /*  ---- effects ------------------------------------------------------------ */
@@ -705,7 +694,7 @@ static void gather (const struct shell *self)
     bool much = self->recent_records * GATHER_US >= self->recent_us * GATHER_RECORDS;
     if (!self->options.journal.journal || !much || self->in_flight < GATHER_IN_FLIGHT || is_held (self))
         return;
-    uint64_t elapsed_us = steady_us () - self->turn_us;
+    uint64_t elapsed_us = clock_steady_us () - self->turn_us;
     if (elapsed_us >= GATHER_US)
         return;
     struct pollfd orders = { .fd = self->order_fd, .events = POLLIN };
@@ -746,7 +735,7 @@ static void take (struct shell *self)
 
 static void turn (struct shell *self)
 {
-    uint64_t now_us = steady_us ();
+    uint64_t now_us = clock_steady_us ();
     self->now = read_clocks ();
     self->recent_records /= 2;
     self->recent_us = self->recent_us / 2 + (now_us - self->turn_us);
@@ -765,7 +754,7 @@ static void *run (void *argument)
 {
     struct shell *self = argument;
     self->now = read_clocks ();
-    self->turn_us = steady_us ();
+    self->turn_us = clock_steady_us ();
     hand_over_plain (self, MESSAGE_START);
     if (end_turn (self) && commit (self))
         let_out (self);

@@ -19,6 +19,7 @@
 
 #include <zmq.h>
 
+#include "actors/base/clock.h"
 #include "actors/base/curve.h"
 #include "actors/base/tap_ring.h"
 #include "proto/codec.h"
@@ -124,13 +125,6 @@ struct tap_mirror {
 
 /*  ---- the actor's end ---------------------------------------------------- */
 
-static uint64_t now_us (void)
-{
-    struct timespec now;
-    clock_gettime (CLOCK_REALTIME, &now);
-    return (uint64_t) now.tv_sec * 1000000 + (uint64_t) now.tv_nsec / 1000;
-}
-
 static bool set_int (void *socket, int option, int value)
 {
     return zmq_setsockopt (socket, option, &value, sizeof value) == 0;
@@ -206,7 +200,7 @@ static struct handed *begin_copy (struct tap_mirror *mirror, size_t size)
 static void end_copy (struct tap_mirror *mirror, struct handed *handed, struct party other,
                       enum direction direction, size_t size)
 {
-    *handed = (struct handed){ now_us (), mirror->lost, other, direction };
+    *handed = (struct handed){ clock_wall_us (), mirror->lost, other, direction };
     tap_ring_put (mirror->ring, sizeof *handed + size);
 }
 
@@ -555,7 +549,7 @@ static struct source *oldest (struct tap *tap, unsigned count, uint64_t until_us
     effect is; what came while the turn began is left for the next one. */
 static void take_handed (struct tap *tap)
 {
-    const uint64_t until_us = now_us ();
+    const uint64_t until_us = clock_wall_us ();
     const bool wanted = atomic_load (&tap->lookers) > 0;
     const unsigned count = atomic_load_explicit (&tap->source_count, memory_order_acquire);
     for (unsigned i = 0; i < count; i++) {
@@ -906,9 +900,9 @@ static bool receive_any (struct tap_reader *reader)
 
 static void renew_keys (struct tap_reader *reader)
 {
-    if (!reader->curve || now_us () < reader->renew_us)
+    if (!reader->curve || clock_wall_us () < reader->renew_us)
         return;
-    reader->renew_us = now_us () + RENEW_US;
+    reader->renew_us = clock_wall_us () + RENEW_US;
     for (size_t i = 0; i < reader->count; i++)
         if (reader->lookers[i].keys)
             curve_renew (reader->curve, reader->lookers[i].socket);

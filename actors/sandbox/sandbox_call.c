@@ -6,26 +6,8 @@
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "actors/base/log.h"
-
-static uint64_t clock_ms (clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime (clock, &now);
-    return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
-
-uint64_t wall_ms (void)
-{
-    return clock_ms (CLOCK_REALTIME);
-}
-
-uint64_t steady_ms (void)
-{
-    return clock_ms (CLOCK_MONOTONIC);
-}
 
 /*  ---- parameters ---------------------------------------------------------- */
 

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "actors/base/clock.h"
+
 bool currency_open (struct sandbox *sandbox)
 {
     struct store *store = sandbox->store;
@@ -158,7 +160,7 @@ static bool store_reward (struct sandbox *sandbox, const struct reward *reward, 
 
 static void post_reward (struct sandbox *sandbox, const struct call *call)
 {
-    struct reward reward = { .timestamp_ms = wall_ms () };
+    struct reward reward = { .timestamp_ms = clock_wall_ms () };
     size_t size = 0;
     if (!read_reward (sandbox, call, &reward))
         return;

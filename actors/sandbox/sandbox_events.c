@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/base/clock.h"
+
 bool events_open (struct sandbox *sandbox)
 {
     struct store *store = sandbox->store;
@@ -94,7 +96,7 @@ static void wait_for_event (struct sandbox *sandbox, const struct call *call, st
     waiter->channel_size = channel.size;
     waiter->after = after;
     waiter->limit = limit;
-    waiter->deadline_ms = steady_ms () + sandbox->poll_timeout_ms;
+    waiter->deadline_ms = clock_steady_ms () + sandbox->poll_timeout_ms;
 }
 
 /*  Client and channel of a request, both needed; answers it when they are not
@@ -211,7 +213,7 @@ static char *event_json (struct sandbox *sandbox, const struct post *post, uint6
     pack_literal (&packer, "id");
     pack_uint (&packer, id);
     pack_literal (&packer, "timestamp");
-    pack_uint (&packer, wall_ms ());
+    pack_uint (&packer, clock_wall_ms ());
     pack_literal (&packer, "from");
     pack_text (&packer, post->from);
     pack_literal (&packer, "type");
@@ -234,7 +236,7 @@ static bool play_users_service (struct sandbox *sandbox, const struct post *post
         !text_equal (post->from, text_of (sandbox->app_1_name)) || !raw_path (post->data, "userId", &found) ||
         !raw_text (found, &user) || user.size == 0)
         return true;
-    snprintf (now, sizeof now, "%llu", (unsigned long long) wall_ms ());
+    snprintf (now, sizeof now, "%llu", (unsigned long long) clock_wall_ms ());
     return usermeta_write (sandbox, user, TEXT_LITERAL ("auth"), text_of (now));
 }
 
@@ -311,7 +313,7 @@ static void post_event (struct sandbox *sandbox, const struct call *call)
 
 long events_tick (struct sandbox *sandbox)
 {
-    uint64_t now = steady_ms ();
+    uint64_t now = clock_steady_ms ();
     long wait_ms = -1;
     for (size_t i = 0; i < SANDBOX_CONNECTIONS_MAX; i++) {
         struct waiter *waiter = &sandbox->events.waiters[i];

@@ -136,10 +136,6 @@ bool usermeta_write (struct sandbox *sandbox, struct text user, struct text key,
 
 /*  ---- helpers (sandbox_call.c) ----------------------------------------------- */
 
-/*  The time: since the epoch, and one that never goes back. */
-uint64_t wall_ms (void);
-uint64_t steady_ms (void);
-
 /*  Percent-decodes into the scratch, where it stays until the request ends. */
 struct text decode (struct sandbox *sandbox, struct text encoded);
 
