@@ -73,6 +73,8 @@ struct session {
     struct session_kept *last;    /* NULL when there is none */
     struct session_kept *offered; /* the payload of the frame given last; NULL: it had none */
     bool offered_first;           /* … and it was given for the first time */
+    uint32_t offered_unanswered;  /* `unanswered` and `answer_at_ms` before that frame, … */
+    uint64_t offered_answer_ms;   /* … which stand if it does not go out */
     struct session_kept *next;    /* to be sent next; NULL: all were sent */
     uint64_t first_sequence;      /* that of `first`, or of the next payload to come */
     uint64_t next_sequence;       /* that of `next`, or of the next payload to come */
@@ -721,6 +723,8 @@ bool session_next (struct session *session, uint64_t now_ms, struct session_fram
     bool tells = true; /* how far we are */
     *frame = (struct session_frame){ .head = NULL };
     session->offered = NULL;
+    session->offered_unanswered = session->unanswered;
+    session->offered_answer_ms = session->answer_at_ms;
     expire_resend (session, now_ms);
     if (session->refused != 0) {
         put_refused (session, frame);
@@ -759,6 +763,12 @@ void session_unshare (void *bytes, void *share)
 
 void session_stuck (struct session *session, uint64_t now_ms)
 {
+    /*  Nor was told what was delivered. That waits as long, also where it is due: it
+        stands behind the payload that is stuck. */
+    session->unanswered = session->offered_unanswered;
+    session->answer_at_ms = session->offered_answer_ms;
+    if (session->answer_at_ms < now_ms + SESSION_STUCK_MS)
+        session->answer_at_ms = now_ms + SESSION_STUCK_MS;
     if (!session->offered)
         return;
     session->next = session->offered;

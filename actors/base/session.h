@@ -125,9 +125,10 @@ void *session_share (const struct session_frame *frame);
     looked at: it makes this a zmq_free_fn. */
 void session_unshare (void *bytes, void *share);
 
-/*  Says that the socket did not take the frame that session_next gave last. Of a
-    payload that is better than dropping it: it is given again, first, after
-    session_unstuck or SESSION_STUCK_MS. */
+/*  Says that the socket did not take the frame that session_next gave last; to be
+    called before anything else is. Of a payload that is better than dropping it: it is
+    given again, first, after session_unstuck or SESSION_STUCK_MS. What the frame
+    acknowledged is to be told again, within SESSION_STUCK_MS. */
 void session_stuck (struct session *session, uint64_t now_ms);
 
 /*  Says that the socket may take frames again. */

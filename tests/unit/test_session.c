@@ -853,6 +853,63 @@ static void test_a_socket_that_has_room_again_is_asked_at_once (void **state)
     ends_close (&a, &b);
 }
 
+static void test_an_answer_that_a_socket_does_not_take_is_told_again (void **state)
+{
+    (void) state;
+    struct end a, b;
+    struct packet packet;
+    ends_up (&a, &b);
+    say (&b, "x");
+    carry (&b, &a, EARLY_MS);
+    const uint64_t now = EARLY_MS + SESSION_ANSWER_MS;
+    assert_int_equal (session_unanswered (a.session), 1);
+    assert_true (take (&a, now, &packet));
+    packet_free (&packet);
+    session_stuck (a.session, now);
+    assert_int_equal (session_unanswered (a.session), 1);
+    assert_int_equal (session_due (a.session), now + SESSION_STUCK_MS);
+    assert_int_equal (carry (&a, &b, now + SESSION_STUCK_MS), 1);
+    assert_int_equal (session_unacknowledged (b.session), 0);
+    assert_int_equal (session_unanswered (a.session), 0);
+    ends_close (&a, &b);
+}
+
+/*  The payload that a socket holds already carries an older acknowledgement when it is
+    repeated. While the socket has no room for it, an answer that is due behind it must
+    not make who waits for it wake all the time. */
+static void test_an_answer_behind_a_repetition_that_is_stuck_waits_with_it (void **state)
+{
+    (void) state;
+    struct end a, b;
+    struct session_frame frame;
+    ends_up (&a, &b);
+    say (&a, "1");
+    assert_true (session_next (a.session, EARLY_MS, &frame));
+    void *share = session_share (&frame);
+    uint64_t now = EARLY_MS + SESSION_RESEND_MIN_MS;
+    assert_true (session_next (a.session, now, &frame)); /* the sign before a repetition */
+    assert_null (frame.kept);
+    session_stuck (a.session, now);
+    say (&b, "x");
+    carry (&b, &a, now);
+    assert_string_equal (a.delivered, "x");
+    now += 2 * SESSION_STUCK_MS;
+    for (unsigned turn = 0; turn < 3; turn++) {
+        session_unstuck (a.session);
+        assert_true (session_next (a.session, now, &frame));
+        assert_non_null (frame.kept);
+        session_stuck (a.session, now);
+        assert_int_equal (session_due (a.session), now + SESSION_STUCK_MS);
+    }
+    assert_int_equal (session_unanswered (a.session), 1);
+    now += SESSION_STUCK_MS;
+    assert_int_equal (carry (&a, &b, now), 2); /* the repetition, and the answer by itself */
+    assert_string_equal (b.delivered, "1");
+    assert_int_equal (session_unacknowledged (b.session), 0);
+    session_unshare (NULL, share);
+    ends_close (&a, &b);
+}
+
 /*  A socket sends from the memory of the session, in a thread of its own and
     later. What it still holds stays as it is, whatever is sent meanwhile. */
 static void test_a_frame_that_a_socket_holds_does_not_change (void **state)
@@ -1581,6 +1638,8 @@ int main (void)
         cmocka_unit_test (test_a_full_session_takes_nothing_until_it_is_acknowledged),
         cmocka_unit_test (test_a_socket_that_takes_nothing_is_asked_again),
         cmocka_unit_test (test_a_socket_that_has_room_again_is_asked_at_once),
+        cmocka_unit_test (test_an_answer_that_a_socket_does_not_take_is_told_again),
+        cmocka_unit_test (test_an_answer_behind_a_repetition_that_is_stuck_waits_with_it),
         cmocka_unit_test (test_a_frame_that_a_socket_holds_does_not_change),
         cmocka_unit_test (test_a_frame_that_was_let_go_is_repeated_with_what_is_new),
         cmocka_unit_test (test_while_held_nothing_is_delivered_and_all_comes_later),
