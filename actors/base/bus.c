@@ -516,7 +516,7 @@ static enum bus_input take_session_frame (struct bus *bus, unsigned socket, uint
         input_of (session_receive (peer->session, now_ms, frame, head_size, received->bytes, received->size),
                   peer->session, received);
     /*  However long the turn: the other end may be waiting for it. */
-    if (session_unanswered (peer->session) >= SESSION_ANSWER_FRAMES)
+    if (input != BUS_REFUSED && session_unanswered (peer->session) >= SESSION_ANSWER_FRAMES)
         hop_work (bus, peer, now_ms);
     if (fresh && input == BUS_RUBBISH)
         peer_remove (bus, peer);
