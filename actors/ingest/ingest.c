@@ -456,10 +456,13 @@ static void finish_drain (struct ingest *self, const struct effects *effects)
     put_plain (effects, TO_SHELL, MESSAGE_DRAINED);
 }
 
-/*  While draining: wait for what is unsettled, then acknowledge a last time. */
+/*  While draining: wait for what is unsettled, then acknowledge a last time. A service
+    that failed before may have been restored since, so it is asked first, as plan_check
+    does; it holds that question only when it has lost the event. */
 static void plan_drain (struct ingest *self, struct moment now, const struct effects *effects)
 {
-    struct poll *poll = &self->polls[POLL_MAIN];
+    enum poll_kind kind = self->unsure ? POLL_CHECK : POLL_MAIN;
+    struct poll *poll = &self->polls[kind];
     if (self->drained || self->flight.unsettled > self->flight.waiting)
         return;
     if (!self->flight.has_ack || self->flight.ack == self->acked) {
@@ -477,10 +480,10 @@ static void plan_drain (struct ingest *self, struct moment now, const struct eff
     }
     self->last_ack_attempts++;
     poll->has_after = true;
-    poll->after = self->flight.ack;
+    poll->after = kind == POLL_CHECK ? self->flight.seen - 1 : self->flight.ack;
     poll->ack_only = true;
     poll->limit = 1;
-    poll_start (self, POLL_MAIN, now, effects);
+    poll_start (self, kind, now, effects);
 }
 
 static void plan (struct ingest *self, struct moment now, const struct effects *effects)
@@ -775,7 +778,7 @@ static void on_bad_answer (struct ingest *self, struct poll *poll, const struct 
     }
     poll_failed (self, poll, reason, answer->retry_after_ms, now, effects);
     if (answer->outcome != HTTP_TOO_LARGE && !(answer->outcome == HTTP_ANSWERED && answer->status == 200)) {
-        self->unsure = true;
+        self->unsure |= !self->draining; /* nobody restores a service while we end */
         self->polls[POLL_CHECK].due_ms = poll->due_ms;
     }
 }
@@ -810,7 +813,7 @@ static void on_check (struct ingest *self, const struct http_answer *answer, str
     self->polls[POLL_CHECK].failures = 0;
     self->unsure = false;
     self->polls[POLL_CHECK].due_ms = now.steady_ms + CHECK_INTERVAL_MS;
-    if (!raw_value (answer->body, &array) || array.count > 0 || self->draining)
+    if (!raw_value (answer->body, &array) || array.count > 0)
         return;
     self->anew = true;
     self->bad_pages++;
@@ -902,6 +905,7 @@ static void on_http_sent (struct ingest *self, struct moment now, const struct m
 static void on_timer (struct ingest *self, uint64_t timer, const struct effects *effects)
 {
     struct poll *poll = &self->polls[POLL_MAIN];
+    const struct poll *check = &self->polls[POLL_CHECK];
     if (timer == TIMER_PLAN)
         self->plan_at_ms = 0;
     if (timer == TIMER_ACCEPTED && poll->request && poll->sent && !self->hangs)
@@ -909,6 +913,10 @@ static void on_timer (struct ingest *self, uint64_t timer, const struct effects 
     if (timer == TIMER_LAST_ACK && self->draining && poll->request && poll->sent) {
         self->acked = told (self);
         poll_cancel (self, POLL_MAIN, effects);
+    }
+    if (timer == TIMER_LAST_ACK && self->draining && check->request && check->sent) {
+        self->last_ack_attempts = LAST_ACK_ATTEMPTS_MAX;
+        poll_cancel (self, POLL_CHECK, effects);
     }
 }
 
@@ -968,13 +976,13 @@ static void on_peer (struct ingest *self, const struct message *message, const s
 
 static void on_drain (struct ingest *self, const struct effects *effects)
 {
-    struct poll *poll = &self->polls[POLL_MAIN];
     self->draining = true;
     self->acked = told (self);
-    poll->failures = 0;
-    poll->due_ms = 0;
-    for (enum poll_kind kind = 0; kind < POLL_KINDS; kind++)
+    for (enum poll_kind kind = 0; kind < POLL_KINDS; kind++) {
+        self->polls[kind].failures = 0;
+        self->polls[kind].due_ms = 0;
         poll_cancel (self, kind, effects);
+    }
     if (self->flight.unsettled)
         put_log (effects, LOG_INFO, (struct about){ 0 }, "finishing %" PRIu32 " events",
                  self->flight.unsettled);

@@ -1604,6 +1604,55 @@ static void test_a_service_long_down_does_not_hold_up_the_end (void **state)
     assert_true (h.now.steady_ms - began_ms < 2000);
 }
 
+/*  All is settled, the service fails, and the end is asked for before it is known
+    whether it is still the same. Returns the question whether it is. */
+static uint64_t drain_unsure (void)
+{
+    answer_range (own (NO_AFTER, 100), 1, 5);
+    settle_range (1, 5);
+    answer_outcome (own (5, 100), HTTP_BROKEN);
+    drain ();
+    assert_false (drained ());
+    uint64_t check = ahead (4, 1);
+    no_poll ();
+    return check;
+}
+
+static void test_a_service_that_failed_is_told_the_last_position_when_it_is_the_same (void **state)
+{
+    (void) state;
+    answer_range (drain_unsure (), 5, 5);
+    answer_json (own (5, 1), "[]");
+    assert_true (drained ());
+    assert_int_equal (told_gauge (GAUGE_POSITION_ACKED), 5);
+}
+
+static void test_a_service_that_was_restored_is_not_told_the_last_position (void **state)
+{
+    (void) state;
+    answer_json (drain_unsure (), "[]");
+    assert_int_equal (harness_logs (&h, LOG_ERROR), 1);
+    assert_true (drained ());
+    harness_run (&h, 10000);
+    no_poll ();
+}
+
+static void test_a_service_that_was_restored_and_holds_the_question_does_not_hold_up_the_end (void **state)
+{
+    (void) state;
+    uint64_t check = drain_unsure ();
+    sent (check);
+    harness_run (&h, 249);
+    assert_false (drained ());
+    while (harness_take (&h, MESSAGE_HTTP_CANCEL))
+        continue;
+    harness_run (&h, 1);
+    assert_int_equal (harness_take (&h, MESSAGE_HTTP_CANCEL)->http_cancel.request, check);
+    assert_true (drained ());
+    assert_int_equal (harness_logs (&h, LOG_WARN), 2); /* down, and that events will come again */
+    no_poll ();
+}
+
 static void test_the_end_does_not_wait_an_hour_because_a_service_says_so (void **state)
 {
     (void) state;
@@ -2667,6 +2716,12 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown (test_a_last_acknowledgement_that_is_held_is_cancelled, begin, end),
     cmocka_unit_test_setup_teardown (test_a_service_that_is_down_at_the_end_is_given_up, begin, end),
     cmocka_unit_test_setup_teardown (test_a_service_long_down_does_not_hold_up_the_end, begin, end),
+    cmocka_unit_test_setup_teardown (test_a_service_that_failed_is_told_the_last_position_when_it_is_the_same, begin,
+                                     end),
+    cmocka_unit_test_setup_teardown (test_a_service_that_was_restored_is_not_told_the_last_position, begin,
+                                     end),
+    cmocka_unit_test_setup_teardown (test_a_service_that_was_restored_and_holds_the_question_does_not_hold_up_the_end, begin,
+                                     end),
     cmocka_unit_test_setup_teardown (test_the_end_does_not_wait_an_hour_because_a_service_says_so, begin,
                                      end),
     cmocka_unit_test_setup_teardown (test_a_last_acknowledgement_that_reaches_nobody_ends_soon, begin, end),
