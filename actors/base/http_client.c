@@ -66,6 +66,11 @@ enum {
     /*  A byte of msgpack takes at most six as JSON: \u001f. */
     BODY_SIZE_MAX = 6 * (REQUEST_BODY_SIZE_MAX),
 
+    /*  curl sends a GET again when a used connection ends without a reply. Only at once,
+        which is a service that had enough of the connection. One that ends after it
+        held a poll may stand up as another, restored one, and the core is to know. */
+    RESENT_MS_MAX = 250,
+
     /*  Descriptors looked at in one call; what is left keeps ours readable. */
     EVENTS_MAX = 64,
 
@@ -81,6 +86,7 @@ struct http_slot {
     struct http_call *request; /* NULL: free */
     bool attached;             /* in the multi handle */
     bool sent;                 /* a connection stood and the request went out on it */
+    uint64_t sent_ms;          /* … at that time */
     bool sent_due;             /* … and that is still to be told */
     bool resent;               /* … and once more, on another connection */
     bool whole;                /* it ended well: the handle may be used again */
@@ -226,12 +232,14 @@ static int on_sending (void *context, char *remote, char *local, int remote_port
     assert (slot->request);
     if (slot->sent) {
         slot->resent = true;
-        return slot->request->method == METHOD_GET ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+        bool at_once = now_ms () - slot->sent_ms <= RESENT_MS_MAX;
+        return slot->request->method == METHOD_GET && at_once ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
     }
     /*  Under TLS the bytes that wait may be the protocol's own. */
     if (!client->tls && !http_sockets_quiet (&client->sockets, local_port))
         return CURL_PREREQFUNC_ABORT;
     slot->sent = slot->sent_due = true;
+    slot->sent_ms = now_ms ();
     CRASH_POINT (service_name (client->service), "before-http-send");
     return CURL_PREREQFUNC_OK;
 }

@@ -258,6 +258,9 @@ static bool take_step (const struct visitor *visitor, const struct misbehaving_s
     case STEP_GARBAGE:
         send_text (visitor, "\x16\x03\x01 this is not a web server\r\n\r\n");
         break;
+    case STEP_CLOSE_LATE:
+        wait_for (visitor->server, -1, 0, 500);
+        return false;
     case STEP_CLOSE:
         break;
     }

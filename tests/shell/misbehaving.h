@@ -17,6 +17,7 @@ enum misbehaviour {
     STEP_SLOW,           /* a byte at a time, with pauses of a millisecond */
     STEP_LEAVE,          /* answers, then closes without having said so */
     STEP_CLOSE,          /* closes without a reply */
+    STEP_CLOSE_LATE,     /* closes without a reply, after half a second */
     STEP_RESET,          /* resets the connection without a reply */
     STEP_HANG,           /* never answers */
     STEP_HALF_HEADER,    /* closes in the middle of the header */

@@ -644,6 +644,20 @@ static void test_a_read_on_a_used_connection_that_closes (void **state)
     assert_int_equal (misbehaving_requests (bench.server), 3);
 }
 
+/*  A poll that was held until the service ended does not go out again unseen: who
+    answers now may be another, restored one. */
+static void test_a_read_on_a_used_connection_that_closes_late (void **state)
+{
+    (void) state;
+    BEGIN ({ .body = "1" }, { .how = STEP_CLOSE_LATE }, { .body = "2" });
+    ask (put_get, 1);
+    ask (put_get, 2);
+    expect (2, HTTP_BROKEN, 0, BODY_NONE, NULL);
+    assert_int_equal (misbehaving_requests (bench.server), 2);
+    ask (put_get, 3);
+    expect (3, HTTP_ANSWERED, 200, BODY_JSON, "2");
+}
+
 /*  A server that leaves after each reply without saying so: whatever the client
     notices in time, each goes out at most once. */
 static void test_a_connection_that_was_closed_meanwhile (void **state)
@@ -902,6 +916,7 @@ int main (void)
         TEST (test_a_post_on_a_used_connection_that_closes),
         TEST (test_a_post_without_a_body_on_a_used_connection_that_closes),
         TEST (test_a_read_on_a_used_connection_that_closes),
+        TEST (test_a_read_on_a_used_connection_that_closes_late),
         TEST (test_a_connection_that_was_closed_meanwhile),
         TEST (test_requests_that_cannot_be_made),
         TEST (test_cancelled_wherever_it_is),

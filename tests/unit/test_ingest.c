@@ -1637,7 +1637,7 @@ static void test_a_service_that_was_restored_is_not_told_the_last_position (void
     no_poll ();
 }
 
-static void test_a_service_that_was_restored_and_holds_the_question_does_not_hold_up_the_end (void **state)
+static void test_a_restored_service_that_holds_the_question_does_not_hold_up_the_end (void **state)
 {
     (void) state;
     uint64_t check = drain_unsure ();
@@ -2716,12 +2716,12 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown (test_a_last_acknowledgement_that_is_held_is_cancelled, begin, end),
     cmocka_unit_test_setup_teardown (test_a_service_that_is_down_at_the_end_is_given_up, begin, end),
     cmocka_unit_test_setup_teardown (test_a_service_long_down_does_not_hold_up_the_end, begin, end),
-    cmocka_unit_test_setup_teardown (test_a_service_that_failed_is_told_the_last_position_when_it_is_the_same, begin,
-                                     end),
+    cmocka_unit_test_setup_teardown (test_a_service_that_failed_is_told_the_last_position_when_it_is_the_same,
+                                     begin, end),
     cmocka_unit_test_setup_teardown (test_a_service_that_was_restored_is_not_told_the_last_position, begin,
                                      end),
-    cmocka_unit_test_setup_teardown (test_a_service_that_was_restored_and_holds_the_question_does_not_hold_up_the_end, begin,
-                                     end),
+    cmocka_unit_test_setup_teardown (test_a_restored_service_that_holds_the_question_does_not_hold_up_the_end,
+                                     begin, end),
     cmocka_unit_test_setup_teardown (test_the_end_does_not_wait_an_hour_because_a_service_says_so, begin,
                                      end),
     cmocka_unit_test_setup_teardown (test_a_last_acknowledgement_that_reaches_nobody_ends_soon, begin, end),
