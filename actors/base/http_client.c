@@ -232,14 +232,14 @@ static int on_sending (void *context, char *remote, char *local, int remote_port
     assert (slot->request);
     if (slot->sent) {
         slot->resent = true;
-        bool at_once = now_ms () - slot->sent_ms <= RESENT_MS_MAX;
+        bool at_once = clock_steady_ms () - slot->sent_ms <= RESENT_MS_MAX;
         return slot->request->method == METHOD_GET && at_once ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
     }
     /*  Under TLS the bytes that wait may be the protocol's own. */
     if (!client->tls && !http_sockets_quiet (&client->sockets, local_port))
         return CURL_PREREQFUNC_ABORT;
     slot->sent = slot->sent_due = true;
-    slot->sent_ms = now_ms ();
+    slot->sent_ms = clock_steady_ms ();
     CRASH_POINT (service_name (client->service), "before-http-send");
     return CURL_PREREQFUNC_OK;
 }

@@ -41,15 +41,18 @@ struct writer {
     uint32_t depth;
 };
 
-/*  Makes room for so many bytes more. */
+/*  Makes room for so many bytes more. What is left behind may hold the secret. */
 static bool reserve (struct writer *writer, size_t size)
 {
     if (writer->capacity - writer->size >= size)
         return true;
     size_t capacity = 2 * writer->capacity + size;
-    char *data = realloc (writer->data, capacity);
+    char *data = malloc (capacity);
     if (!data)
         return false;
+    memcpy (data, writer->data, writer->size);
+    explicit_bzero (writer->data, writer->size);
+    free (writer->data);
     writer->data = data;
     writer->capacity = capacity;
     return true;

@@ -443,6 +443,17 @@ static void hand_over_frames (struct shell *self, bool held)
     }
 }
 
+/*  What woke the thread is taken note of. */
+static void quiet_orders (struct shell *self)
+{
+    uint64_t ignored;
+    if (read (self->order_fd, &ignored, sizeof ignored) < 0 && errno != EAGAIN)
+        log_say (self->name, LOG_ERROR, "orders: %s", strerror (errno));
+}
+
+/*  Under one lock with shell_post: the descriptor is readable as long as there are
+    posts. Else one that came between the look and the read would leave it readable,
+    and the thread would never sleep again. */
 static bool take_post (struct shell *self, struct post *post)
 {
     pthread_mutex_lock (&self->posts_lock);
@@ -451,6 +462,8 @@ static bool take_post (struct shell *self, struct post *post)
         *post = self->posts[0];
         self->post_count--;
         memmove (self->posts, self->posts + 1, self->post_count * sizeof *self->posts);
+        if (!self->post_count)
+            quiet_orders (self);
     }
     pthread_mutex_unlock (&self->posts_lock);
     return some;
@@ -470,24 +483,14 @@ static void hand_over_posts (struct shell *self)
     }
 }
 
-static bool has_posts (struct shell *self)
-{
-    pthread_mutex_lock (&self->posts_lock);
-    bool some = self->post_count > 0;
-    pthread_mutex_unlock (&self->posts_lock);
-    return some;
-}
-
-/*  The descriptor is read before what it tells of is taken, so that what comes
-    meanwhile wakes the thread again. */
+/*  The descriptor is read before the order is looked at, so that one that comes
+    meanwhile wakes the thread again. An order once given stays. */
 static void hand_over_orders (struct shell *self)
 {
-    uint64_t ignored;
-    if (!has_posts (self) && atomic_load (&self->order) == ORDER_NONE)
-        return;
-    if (read (self->order_fd, &ignored, sizeof ignored) < 0 && errno != EAGAIN)
-        log_say (self->name, LOG_ERROR, "orders: %s", strerror (errno));
     hand_over_posts (self);
+    if (atomic_load (&self->order) == ORDER_NONE)
+        return;
+    quiet_orders (self);
     if (atomic_load (&self->order) == ORDER_DRAIN && !self->drain_handed) {
         self->drain_handed = true;
         hand_over_plain (self, MESSAGE_DRAIN);

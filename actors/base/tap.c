@@ -900,9 +900,9 @@ static bool receive_any (struct tap_reader *reader)
 
 static void renew_keys (struct tap_reader *reader)
 {
-    if (!reader->curve || clock_wall_us () < reader->renew_us)
+    if (!reader->curve || clock_steady_us () < reader->renew_us)
         return;
-    reader->renew_us = clock_wall_us () + RENEW_US;
+    reader->renew_us = clock_steady_us () + RENEW_US;
     for (size_t i = 0; i < reader->count; i++)
         if (reader->lookers[i].keys)
             curve_renew (reader->curve, reader->lookers[i].socket);

@@ -184,7 +184,7 @@ const struct flight_entry *flight_first_gap (const struct flight *flight, uint64
 
 bool flight_oldest (const struct flight *flight, uint64_t *seen_ms)
 {
-    for (uint32_t i = 0; i < flight->count; i++) {
+    for (uint32_t i = 0; flight->unsettled && i < flight->count; i++) {
         const struct flight_entry *entry = entry_at (flight, i);
         if (entry->settled)
             continue;

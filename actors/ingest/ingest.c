@@ -497,7 +497,7 @@ static void plan (struct ingest *self, struct moment now, const struct effects *
         plan_main (self, now, effects);
         plan_gap (self, now, effects);
         plan_ahead (self, now, effects);
-    } else {
+    } else if (!self->anew) {
         plan_probe (self, now, effects);
     }
     if (!self->drained)
