@@ -257,6 +257,8 @@ def fill_journal(directory, records):
     database.commit()
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     database.close()
+    with open(path, "rb+") as file:  # else the disk still writes it while the run is measured
+        os.fsync(file.fileno())
 
 
 def with_ledger(small):
