@@ -202,6 +202,10 @@ struct disk {
     struct grant_record pending[PENDING_MAX]; /* of the transaction */
     uint32_t pending_count;
     enum disk_trouble trouble;
+    /*  As the desk keeps them: what a person asked for, of each grant; 0: nothing, or it
+        was told that it is done. Two orders for one grant are not taken at once. */
+    uint64_t orders[GRANTS_MAX];
+    uint32_t answered; /* of them, those that are done when the turn is committed */
 };
 
 /*  ---- the services' books ------------------------------------------------ */
@@ -384,6 +388,9 @@ bool disk_commit (struct sim *sim, uint32_t shard);
 void disk_recall (struct actor *actor, const struct message *recall,
                   void (*hand) (struct actor *actor, const struct message *message));
 void disk_die (struct sim *sim, uint32_t shard, bool lost);
+
+/*  The decision answered a person, who hears of it when that is committed. */
+void disk_done (struct sim *sim, uint32_t shard, uint64_t request);
 void disk_person (struct sim *sim, uint32_t shard); /* has what is parked tried again, or gives it up */
 
 /*  sim_http.c */

@@ -165,6 +165,7 @@ void check_put (struct actor *actor, struct address to, const struct message *me
         break;
     case MESSAGE_DONE:
         actor->sim->answered++;
+        disk_done (actor->sim, actor->self.peer, message->done.request);
         break;
     case MESSAGE_HEALTH:
         if (message->health.state == SERVICE_REJECTS)

@@ -10,6 +10,8 @@
 
 #include "proto/text.h"
 
+#define ORDER_ANSWERED UINT64_MAX
+
 static void keep (char *memory, size_t size, struct text text)
 {
     assert (text.size < size);
@@ -70,14 +72,34 @@ static void make_durable (struct sim *sim, struct disk *disk)
     disk->pending_count = 0;
 }
 
+void disk_done (struct sim *sim, uint32_t shard, uint64_t request)
+{
+    struct disk *disk = &sim->disks[shard];
+    for (uint32_t i = 0; i < disk->count; i++)
+        if (disk->orders[i] == request) {
+            disk->orders[i] = ORDER_ANSWERED;
+            disk->answered++;
+        }
+}
+
+/*  Whoever was answered hears of it. */
+static void tell_done (struct disk *disk)
+{
+    for (uint32_t i = 0; disk->answered && i < disk->count; i++)
+        if (disk->orders[i] == ORDER_ANSWERED) {
+            disk->orders[i] = 0;
+            disk->answered--;
+        }
+}
+
 bool disk_commit (struct sim *sim, uint32_t shard)
 {
     struct disk *disk = &sim->disks[shard];
-    if (!disk->pending_count)
-        return true;
-    if (disk->trouble != DISK_GOOD)
+    if (disk->pending_count && disk->trouble != DISK_GOOD)
         return false;
-    make_durable (sim, disk);
+    if (disk->pending_count)
+        make_durable (sim, disk);
+    tell_done (disk);
     return true;
 }
 
@@ -142,6 +164,8 @@ void disk_die (struct sim *sim, uint32_t shard, bool lost)
     if (disk->trouble == DISK_SYNC && chance (sim, 500))
         make_durable (sim, disk);
     disk->pending_count = 0;
+    memset (disk->orders, 0, sizeof disk->orders);
+    disk->answered = 0;
     if (!lost)
         return;
     /*  The event of what was ever parked is acknowledged: only the disk knew of it. */
@@ -157,12 +181,12 @@ void disk_die (struct sim *sim, uint32_t shard, bool lost)
 void disk_person (struct sim *sim, uint32_t shard)
 {
     struct actor *actor = actor_at (sim, (struct address){ ROLE_DECISION, (uint16_t) shard });
-    const struct disk *disk = &sim->disks[shard];
+    struct disk *disk = &sim->disks[shard];
     for (uint32_t i = 0; i < disk->count && actor && actor->state; i++) {
         const struct grant_record *grant = &disk->grants[i];
         struct user *user = user_named (sim, grant->user);
         bool refused = user->kind == USER_POISON && grant->state == GRANT_REFUSED;
-        if (!is_parked (grant) || (refused && user->tries >= 2))
+        if (!is_parked (grant) || disk->orders[i] || (refused && user->tries >= 2))
             continue;
         struct message message = { .id = MESSAGE_RETRY };
         message.retry = (struct retry){ .request = ++sim->asked,
@@ -182,6 +206,7 @@ void disk_person (struct sim *sim, uint32_t shard)
                                           .reward = TEXT_LITERAL ("promo"),
                                           .who = TEXT_LITERAL ("somebody") };
         }
+        disk->orders[i] = sim->asked;
         actor_post (actor, &message);
     }
 }
