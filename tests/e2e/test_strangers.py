@@ -233,7 +233,9 @@ class Strangers(harness.Case):
             self.flow("among%d-" % crowd.tried)
         print("10,000 connections: %d stood at once; resident %d kB, before %d kB" % (
             crowd.most, self.fleet[DECISION].rss_kb(), self.rss_before[DECISION]))
-        # Who comes back in the middle of it is let in.
+        # Who comes back in the middle of it is let in. What was not acknowledged would come
+        # again, and count again.
+        self.wait_acked(self.events.last())
         self.forgotten = self.served
         self.fleet.restart(INGEST).wait_ready(20)
         self.rss_before[INGEST] = self.fleet[INGEST].rss_kb()
