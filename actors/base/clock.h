@@ -15,12 +15,18 @@
 #include <stdint.h>
 #include <time.h>
 
+/*  What one of the two shows, in microseconds; for the functions below. */
+static inline uint64_t clock_read_us (clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime (clock, &now);
+    return (uint64_t) now.tv_sec * 1000000 + (uint64_t) now.tv_nsec / 1000;
+}
+
 /*  The steady clock, in microseconds. */
 static inline uint64_t clock_steady_us (void)
 {
-    struct timespec now;
-    clock_gettime (CLOCK_MONOTONIC, &now);
-    return (uint64_t) now.tv_sec * 1000000 + (uint64_t) now.tv_nsec / 1000;
+    return clock_read_us (CLOCK_MONOTONIC);
 }
 
 /*  The steady clock, in milliseconds. */
@@ -32,9 +38,7 @@ static inline uint64_t clock_steady_ms (void)
 /*  The wall's clock, in microseconds since the epoch; may jump. */
 static inline uint64_t clock_wall_us (void)
 {
-    struct timespec now;
-    clock_gettime (CLOCK_REALTIME, &now);
-    return (uint64_t) now.tv_sec * 1000000 + (uint64_t) now.tv_nsec / 1000;
+    return clock_read_us (CLOCK_REALTIME);
 }
 
 /*  The wall's clock, in milliseconds since the epoch; may jump. */
