@@ -139,10 +139,15 @@ struct ingest {
     uint64_t reported_oldest;
 };
 
+/*  Events that the ring has room for. */
+static uint32_t ring_capacity (const struct settings *settings)
+{
+    return settings->window * SPAN_WINDOWS + LATE_EVENTS_MAX;
+}
+
 static size_t ingest_state_size (const struct settings *settings)
 {
-    size_t entries = (size_t) settings->window * SPAN_WINDOWS + LATE_EVENTS_MAX;
-    return sizeof (struct ingest) + entries * sizeof (struct flight_entry);
+    return sizeof (struct ingest) + ring_capacity (settings) * sizeof (struct flight_entry);
 }
 
 static void ingest_init (void *memory, const struct settings *settings)
@@ -154,8 +159,8 @@ static void ingest_init (void *memory, const struct settings *settings)
     self->shard_count = settings->decisions ? settings->decisions : 1;
     assert (self->shard_count <= SHARDS_MAX);
     self->channel_hash = text_hash (text_of (settings->events_channel), 0);
-    flight_init (&self->flight, (struct flight_entry *) (void *) (self + 1),
-                 settings->window * SPAN_WINDOWS + LATE_EVENTS_MAX, settings->window + LATE_EVENTS_MAX);
+    flight_init (&self->flight, (struct flight_entry *) (void *) (self + 1), ring_capacity (settings),
+                 settings->window + LATE_EVENTS_MAX);
 }
 
 /*  The trace id of an event: the same after a restart, and different for the
