@@ -172,3 +172,13 @@ bool outbox_flush (struct outbox *outbox,
     outbox->open_from = 0;
     return true;
 }
+
+size_t count_frame (uint8_t frame[COUNT_FRAME_SIZE], enum counter counter, uint64_t amount)
+{
+    struct packer packer;
+    struct message count = { .id = MESSAGE_COUNT };
+    count.count.counter = counter;
+    count.count.amount = amount;
+    packer_init (&packer, frame, COUNT_FRAME_SIZE);
+    return encode_message (&packer, &count) == ENCODE_OK ? packer.size : 0;
+}

@@ -33,4 +33,9 @@ bool outbox_flush (struct outbox *outbox,
                    bool (*send) (void *context, struct address to, const void *bytes, size_t size),
                    void *context);
 
+/*  Encodes a COUNT by itself: counts are added up and sent behind the turns, so they
+    are in no batch. Its size in `frame`; 0 when it breaks a limit of the language. */
+enum { COUNT_FRAME_SIZE = 64 };
+size_t count_frame (uint8_t frame[COUNT_FRAME_SIZE], enum counter counter, uint64_t amount);
+
 #endif

@@ -546,20 +546,16 @@ static void send_counts (struct shell *self)
     for (enum counter counter = 0; counter < (enum counter) COUNTERS; counter++) {
         if (!self->counts[counter])
             continue;
-        uint8_t memory[64];
-        struct packer packer;
-        struct message count = { .id = MESSAGE_COUNT };
-        count.count.counter = counter;
-        count.count.amount = self->counts[counter];
-        packer_init (&packer, memory, sizeof memory);
-        if (encode_message (&packer, &count) != ENCODE_OK)
+        uint8_t frame[COUNT_FRAME_SIZE];
+        size_t size = count_frame (frame, counter, self->counts[counter]);
+        if (!size)
             continue;
         CRASH_POINT (self->name, "before-send-counts");
-        if (bus_send (self->bus, stats, packer.data, packer.size) != BUS_OK)
+        if (bus_send (self->bus, stats, frame, size) != BUS_OK)
             return;
         CRASH_POINT (self->name, "after-send-counts");
         self->frames_out++;
-        tap_sent (self->mirror, stats, packer.data, packer.size);
+        tap_sent (self->mirror, stats, frame, size);
         self->counts[counter] = 0;
     }
 }

@@ -368,16 +368,10 @@ static void send_counts (struct cluster_actor *actor)
     for (enum counter counter = 0; counter <= COUNTER_IGNORED; counter++) {
         if (!actor->counts[counter])
             continue;
-        uint8_t memory[64];
-        struct packer packer;
-        struct message count = { .id = MESSAGE_COUNT };
-        count.count.counter = counter;
-        count.count.amount = actor->counts[counter];
-        packer_init (&packer, memory, sizeof memory);
-        enum encode_result result = encode_message (&packer, &count);
-        assert (result == ENCODE_OK);
-        (void) result;
-        send_frame (actor, (struct address){ ROLE_STATS, 0 }, memory, packer.size);
+        uint8_t frame[COUNT_FRAME_SIZE];
+        size_t size = count_frame (frame, counter, actor->counts[counter]);
+        assert (size > 0);
+        send_frame (actor, (struct address){ ROLE_STATS, 0 }, frame, size);
         actor->counts[counter] = 0;
         actor->counts_ms = now_ms;
     }

@@ -222,13 +222,9 @@ static void send_counts (struct actor *actor)
     for (enum counter counter = 0; counter <= COUNTER_IGNORED; counter++) {
         if (!actor->counts[counter])
             continue;
-        uint8_t memory[64];
-        struct packer packer;
-        struct message count = { .id = MESSAGE_COUNT };
-        count.count.counter = counter;
-        count.count.amount = actor->counts[counter];
-        packer_init (&packer, memory, sizeof memory);
-        if (encode_message (&packer, &count) != ENCODE_OK || !send_frame (actor, stats, memory, packer.size))
+        uint8_t frame[COUNT_FRAME_SIZE];
+        size_t size = count_frame (frame, counter, actor->counts[counter]);
+        if (!size || !send_frame (actor, stats, frame, size))
             return;
         actor->counts[counter] = 0;
     }
