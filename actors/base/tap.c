@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -41,10 +42,12 @@ enum {
     RENEW_US = 1000000,      /* between two looks at changed keys */
     CLOCK_STEP_US = 1000000, /* what is later than now by more was stamped before the clock was set back */
     SHARE_OF_PROCESS = 40,   /* one in so many: what publishing may take of its process, … */
-    SHARE_OF_MACHINE = 200,  /* … or of all processors, if that is more, … */
+    SHARE_OF_REST = 50,      /* … or of what it leaves of the processors, if that is more, … */
     SAVED_NS_MAX = 10000000, /* … so much of it at once, … */
     RESUME_NS = 4000000,     /* … and so much before it goes on */
-    CHARGE_BYTES = 16384     /* of copies, between two looks at what was taken */
+    COPY_NS = 3000,          /* what each copy of a value but the first is said to cost whoever looks */
+    CHARGE_BYTES = 16384,    /* of copies, between two looks at what was taken */
+    PRESENCE_HEAD_SIZE = 9   /* of a presence: a byte that begins no topic, and a number */
 };
 
 enum direction { DIRECTION_SENT, DIRECTION_RECEIVED };
@@ -84,6 +87,9 @@ struct budget {
     uint64_t processors;
 };
 
+/*  For each actor and message. */
+typedef uint32_t counts[ROLE_STATS + 1][MESSAGE_ID_MAX + 1];
+
 struct tap {
     void *publishing; /* a context of its own, whose threads yield to all others */
     char *process;
@@ -100,7 +106,8 @@ struct tap {
     atomic_uint source_count; /* those before it are there */
     struct source sources[MIRRORS_MAX];
     struct budget budget;
-    uint32_t wishes[ROLE_STATS + 1][MESSAGE_ID_MAX + 1]; /* subscriptions that may want some of it */
+    counts wishes; /* subscriptions that may want some of it */
+    counts copies; /* presences of those who want all of it */
     uint64_t sequences[ROLE_STATS + 1][MESSAGE_ID_MAX + 1];
     uint8_t body[TAP_BODY_SIZE_MAX];
     uint8_t value[TAP_BODY_SIZE_MAX];
@@ -437,6 +444,8 @@ static void publish (struct tap *tap, enum role actor, struct packer body, uint6
     pack_uint (&body, ++tap->sequences[actor][spec->id]);
     pack_uint (&body, lost);
     pack_raw (&body, value);
+    const uint32_t copies = tap->copies[actor][spec->id];
+    tap->budget.left_ns -= copies > 1 ? (int64_t) (copies - 1) * COPY_NS : 0;
     if (!body.overflow && zmq_send (tap->publisher, memory, topic.size, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0)
         zmq_send (tap->publisher, body.data, body.size, ZMQ_DONTWAIT);
 }
@@ -452,7 +461,8 @@ static void pass_over (struct tap *tap, const struct source *source)
         tap->sequences[source->actor.role][spec->id] += count;
 }
 
-/*  Takes a copy apart. */
+/*  Takes a copy apart. What the budget does not reach for is told by the gap in the
+    numbers. */
 static void show (struct tap *tap, const struct source *source)
 {
     const struct handed *handed = source->first;
@@ -471,7 +481,9 @@ static void show (struct tap *tap, const struct source *source)
     while ((result = decode_next (&decoder, &message)) != DECODE_END) {
         struct raw item = { at, (uint32_t) (decoder.cursor.at - at) };
         at = decoder.cursor.at;
-        if (result == DECODE_OK)
+        if (tap->budget.left_ns < 0)
+            tap->sequences[actor][decoder.spec->id]++;
+        else if (result == DECODE_OK)
             publish (tap, actor, body, handed->lost, decoder.spec, &message, item);
     }
 }
@@ -510,8 +522,10 @@ static void budget_fill (struct budget *budget)
     uint64_t process_ns = clock_ns (CLOCK_PROCESS_CPUTIME_ID);
     uint64_t steady_ns = clock_ns (CLOCK_MONOTONIC);
     uint64_t of_process = (process_ns - budget->process_ns) / SHARE_OF_PROCESS;
-    uint64_t of_machine = (steady_ns - budget->steady_ns) / SHARE_OF_MACHINE * budget->processors;
-    uint64_t gained = of_process > of_machine ? of_process : of_machine;
+    uint64_t machine_ns = (steady_ns - budget->steady_ns) * budget->processors;
+    uint64_t busy_ns = 2 * (process_ns - budget->process_ns); /* with those it makes busy */
+    uint64_t of_rest = machine_ns > busy_ns ? (machine_ns - busy_ns) / SHARE_OF_REST : 0;
+    uint64_t gained = of_process > of_rest ? of_process : of_rest;
     budget->process_ns = process_ns;
     budget->steady_ns = steady_ns;
     budget->left_ns += (int64_t) (gained < 2 * SAVED_NS_MAX ? gained : 2 * SAVED_NS_MAX);
@@ -566,10 +580,12 @@ static void take_handed (struct tap *tap)
             pass_over (tap, source);
         tap_ring_drop (source->ring);
         next_copy (source);
-        if (spent || bytes < CHARGE_BYTES)
+        if (spent)
             continue;
-        bytes = 0;
-        budget_charge (&tap->budget);
+        if (bytes >= CHARGE_BYTES) {
+            bytes = 0;
+            budget_charge (&tap->budget);
+        }
         spent = tap->budget.left_ns < 0;
     }
     budget_fill (&tap->budget);
@@ -579,7 +595,7 @@ static void take_handed (struct tap *tap)
 
 /*  Counts for each actor and message who may want some of it: one is the beginning
     of the other, the topic or what was asked for. */
-static void count_wish (struct tap *tap, struct text prefix, bool more)
+static void count_wish (counts wishes, struct text prefix, bool more)
 {
     for (enum role actor = ROLE_SHELL; actor <= ROLE_STATS; actor++)
         for (unsigned id = 0; id <= MESSAGE_ID_MAX; id++) {
@@ -590,7 +606,7 @@ static void count_wish (struct tap *tap, struct text prefix, bool more)
             struct builder topic = begin_topic (memory, sizeof memory, actor, spec);
             size_t size = topic.size < prefix.size ? topic.size : prefix.size;
             if (memcmp (memory, prefix.data, size) == 0)
-                tap->wishes[actor][id] += more ? 1 : UINT32_MAX;
+                wishes[actor][id] += more ? 1 : UINT32_MAX;
         }
 }
 
@@ -606,7 +622,14 @@ static void take_subscriptions (struct tap *tap)
         bool more = told[0] == 1;
         if (!more && atomic_load (&tap->lookers) == 0)
             continue;
-        count_wish (tap, (struct text){ told + 1, (uint32_t) size - 1 }, more);
+        struct text prefix = { told + 1, (uint32_t) size - 1 };
+        if (prefix.size >= PRESENCE_HEAD_SIZE && prefix.data[0] == '\0') {
+            prefix.data += PRESENCE_HEAD_SIZE;
+            prefix.size -= PRESENCE_HEAD_SIZE;
+            count_wish (tap->copies, prefix, more);
+            continue;
+        }
+        count_wish (tap->wishes, prefix, more);
         atomic_fetch_add (&tap->lookers, more ? 1 : UINT_MAX);
     }
 }
@@ -866,13 +889,41 @@ void tap_reader_destroy (struct tap_reader **reader)
     *reader = NULL;
 }
 
-bool tap_reader_want (struct tap_reader *reader, struct text prefix)
+static bool subscribe (struct tap_reader *reader, const char *prefix, size_t size)
 {
     bool good = true;
     for (size_t i = 0; good && i < reader->count; i++)
-        good = zmq_setsockopt (reader->lookers[i].socket, ZMQ_SUBSCRIBE, prefix.size ? prefix.data : "",
-                               prefix.size) == 0;
+        good = zmq_setsockopt (reader->lookers[i].socket, ZMQ_SUBSCRIBE, size ? prefix : "", size) == 0;
     return good;
+}
+
+/*  Whether a beginning of topics goes beyond actor and type. */
+static bool names_user (struct text prefix)
+{
+    const char *type = prefix.size ? memchr (prefix.data, ' ', prefix.size) : NULL;
+    const char *end = prefix.data + prefix.size;
+    const char *user = type ? memchr (type + 1, ' ', (size_t) (end - type - 1)) : NULL;
+    return user && user + 1 < end;
+}
+
+/*  Says first that one more wants all of it: of those who ask for the same, XPUB
+    tells of one only. Who names a player gets little, and does not say so. */
+static bool say_presence (struct tap_reader *reader, struct text prefix)
+{
+    char presence[PRESENCE_HEAD_SIZE + NAME_MAX_BYTES * 2] = "";
+    uint32_t size = PRESENCE_HEAD_SIZE + prefix.size;
+    if (names_user (prefix) || size > sizeof presence)
+        return true;
+    if (getrandom (presence + 1, PRESENCE_HEAD_SIZE - 1, 0) != PRESENCE_HEAD_SIZE - 1)
+        return false;
+    if (prefix.size)
+        memcpy (presence + PRESENCE_HEAD_SIZE, prefix.data, prefix.size);
+    return subscribe (reader, presence, size);
+}
+
+bool tap_reader_want (struct tap_reader *reader, struct text prefix)
+{
+    return say_presence (reader, prefix) && subscribe (reader, prefix.data, prefix.size);
 }
 
 /*  Two frames, a topic and a body; whatever else is left out. */

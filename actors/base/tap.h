@@ -7,8 +7,10 @@
     looks there fifty times a second, takes batches apart and publishes value by
     value; a slow tap loses, never the flow.
 
-    The thread has a budget: a part of the processor time that its process takes.
-    When the flow says more than that can show, a stretch of it is shown, and then
+    The thread has a budget: a part of the processor time that its process takes,
+    or leaves. What is shown to several costs of it what each may spend to read it;
+    a subscription of its own that begins with a zero byte says that one more wants
+    what follows its first nine bytes. When the flow says more than that can show, a stretch of it is shown, and then
     actors only count what they would have handed over, until the budget has
     recovered.
 

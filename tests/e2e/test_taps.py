@@ -25,7 +25,7 @@ from harness import wait_until
 from test_tap import TapCase
 
 TAPS = 100
-BATCH = 10000
+BATCH = 30000
 PAIRS = 3
 TRIES = 5
 COST_MAX = 0.10  # of the actors' processor time

@@ -19,13 +19,14 @@
 #include "proto/codec.h"
 #include "proto/text.h"
 
-enum { DEADLINE_MS = 60000, QUIET_MS = 500, FLOOD_BYTES = 512 << 20, GROWTH_KB_MAX = 128 << 10 };
+enum { DEADLINE_MS = 60000, QUIET_MS = 500, FLOOD_BYTES = 512 << 20, GROWTH_KB_MAX = 128 << 10, MANY = 100 };
 
 static struct fixture {
     void *readers;
     struct tap *tap;
     struct tap_mirror *mirror;
     struct tap_reader *reader;
+    struct tap_reader *others[MANY];
     char directory[64];
     char file[96];
     char endpoint[112];
@@ -81,6 +82,8 @@ static int end (void **state)
 {
     (void) state;
     tap_reader_destroy (&fixture.reader);
+    for (unsigned i = 0; i < MANY; i++)
+        tap_reader_destroy (&fixture.others[i]);
     tap_mirror_destroy (&fixture.mirror);
     tap_close (&fixture.tap);
     bus_context_destroy (&fixture.readers);
@@ -234,6 +237,54 @@ static void test_the_file_of_a_process_that_lives_is_left_alone (void **state)
     } while (!tap_reader_next (fixture.reader, 10, &record));
 }
 
+/*  Whether some of so many events, said one by one, are not shown to a reader that
+    has read all before. */
+static bool some_are_lost (unsigned count)
+{
+    static uint8_t page[1024];
+    const size_t size = make_page (page, sizeof page, 1, 5);
+    struct tap_record record;
+    while (tap_reader_next (fixture.reader, QUIET_MS, &record))
+        continue;
+    for (unsigned i = 0; i < count; i++)
+        tap_sent (fixture.mirror, decision, page, size);
+    unsigned shown = 0;
+    while (tap_reader_next (fixture.reader, QUIET_MS, &record))
+        shown++;
+    return shown < count;
+}
+
+/*  What is shown to many takes as much of the budget as if each had one of its
+    own to read it with; and when they are gone it does no more. */
+static void test_many_taps_share_what_one_may_take (void **state)
+{
+    enum { COUNT = 300 };
+    (void) state;
+    char reason[256] = "";
+    const char *endpoint = fixture.endpoint;
+    static uint8_t page[1024];
+    const size_t size = make_page (page, sizeof page, 1, 5);
+    struct tap_reader **readers = fixture.others;
+    struct tap_record record;
+    uint64_t deadline_ms = now_ms () + DEADLINE_MS;
+    for (unsigned i = 0; i < MANY; i++) {
+        readers[i] = tap_reader_new (fixture.readers, &endpoint, 1, NULL, reason, sizeof reason);
+        assert_non_null (readers[i]);
+        assert_true (tap_reader_want (readers[i], NO_TEXT));
+    }
+    for (unsigned i = 0; i < MANY; i++)
+        do {
+            assert_true (now_ms () < deadline_ms);
+            tap_sent (fixture.mirror, decision, page, size);
+        } while (!tap_reader_next (readers[i], 10, &record));
+    assert_true (some_are_lost (COUNT));
+    for (unsigned i = 0; i < MANY; i++)
+        tap_reader_destroy (&readers[i]);
+    deadline_ms = now_ms () + DEADLINE_MS;
+    while (some_are_lost (COUNT))
+        assert_true (now_ms () < deadline_ms);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +294,7 @@ int main (void)
         cmocka_unit_test_setup_teardown (test_a_value_too_large_to_be_shown_still_names_its_player, begin,
                                          end),
         cmocka_unit_test_setup_teardown (test_the_file_of_a_process_that_lives_is_left_alone, begin, end),
+        cmocka_unit_test_setup_teardown (test_many_taps_share_what_one_may_take, begin, end),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
