@@ -2,6 +2,7 @@
 # of every scenario.
 add_executable (bench_stub ${CMAKE_CURRENT_LIST_DIR}/stub.c)
 add_executable (bench_reference ${CMAKE_CURRENT_LIST_DIR}/reference.c)
+target_compile_options (bench_reference PRIVATE -O3)
 target_link_libraries (bench_reference PRIVATE PkgConfig::CURL PkgConfig::YAJL)
 add_executable (bench_hop ${CMAKE_CURRENT_LIST_DIR}/hop.c)
 target_link_libraries (bench_hop PRIVATE base)
