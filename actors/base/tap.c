@@ -605,7 +605,7 @@ static void count_wish (counts wishes, struct text prefix, bool more)
                 continue;
             struct builder topic = begin_topic (memory, sizeof memory, actor, spec);
             size_t size = topic.size < prefix.size ? topic.size : prefix.size;
-            if (memcmp (memory, prefix.data, size) == 0)
+            if (memcmp (memory, prefix.data, size) == 0 && (more || wishes[actor][id] > 0))
                 wishes[actor][id] += more ? 1 : UINT32_MAX;
         }
 }
@@ -620,8 +620,6 @@ static void take_subscriptions (struct tap *tap)
         if (size == 0 || (size_t) size > sizeof told || told[0] < 0 || told[0] > 1)
             continue;
         bool more = told[0] == 1;
-        if (!more && atomic_load (&tap->lookers) == 0)
-            continue;
         struct text prefix = { told + 1, (uint32_t) size - 1 };
         if (prefix.size >= PRESENCE_HEAD_SIZE && prefix.data[0] == '\0') {
             prefix.data += PRESENCE_HEAD_SIZE;
@@ -629,6 +627,8 @@ static void take_subscriptions (struct tap *tap)
             count_wish (tap->copies, prefix, more);
             continue;
         }
+        if (!more && atomic_load (&tap->lookers) == 0)
+            continue;
         count_wish (tap->wishes, prefix, more);
         atomic_fetch_add (&tap->lookers, more ? 1 : UINT_MAX);
     }

@@ -54,6 +54,22 @@ static uint64_t now_ms (void)
     return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
 }
 
+static void look (void)
+{
+    char reason[256] = "";
+    const char *endpoint = fixture.endpoint;
+    fixture.reader = tap_reader_new (fixture.readers, &endpoint, 1, NULL, reason, sizeof reason);
+    assert_non_null (fixture.reader);
+    assert_true (tap_reader_want (fixture.reader, NO_TEXT));
+}
+
+static void wait_wanted (bool wanted)
+{
+    uint64_t deadline_ms = now_ms () + DEADLINE_MS;
+    while (tap_wanted (fixture.mirror) != wanted)
+        assert_true (now_ms () < deadline_ms);
+}
+
 static int begin (void **state)
 {
     (void) state;
@@ -68,13 +84,9 @@ static int begin (void **state)
     if (!fixture.tap)
         fail_msg ("%s", reason);
     fixture.mirror = tap_mirror_new (fixture.tap, (struct address){ ROLE_INGEST, 0 });
-    fixture.reader = tap_reader_new (fixture.readers, &endpoint, 1, NULL, reason, sizeof reason);
     assert_non_null (fixture.mirror);
-    assert_non_null (fixture.reader);
-    assert_true (tap_reader_want (fixture.reader, NO_TEXT));
-    uint64_t deadline_ms = now_ms () + DEADLINE_MS;
-    while (!tap_wanted (fixture.mirror))
-        assert_true (now_ms () < deadline_ms);
+    look ();
+    wait_wanted (true);
     return 0;
 }
 
@@ -222,14 +234,11 @@ static void test_the_file_of_a_process_that_lives_is_left_alone (void **state)
     assert_non_null (strstr (reason, strerror (EADDRINUSE)));
     assert_int_equal (access (fixture.file, F_OK), 0);
 
-    const char *endpoint = fixture.endpoint;
     struct tap_record record;
     static uint8_t page[1024];
     size_t size = make_page (page, sizeof page, 1, 5);
     tap_reader_destroy (&fixture.reader);
-    fixture.reader = tap_reader_new (fixture.readers, &endpoint, 1, NULL, reason, sizeof reason);
-    assert_non_null (fixture.reader);
-    assert_true (tap_reader_want (fixture.reader, NO_TEXT));
+    look ();
     uint64_t deadline_ms = now_ms () + DEADLINE_MS;
     do {
         assert_true (now_ms () < deadline_ms);
@@ -280,6 +289,13 @@ static void test_many_taps_share_what_one_may_take (void **state)
     assert_true (some_are_lost (COUNT));
     for (unsigned i = 0; i < MANY; i++)
         tap_reader_destroy (&readers[i]);
+    /*  Nor does what is left of those who came and went one by one. */
+    for (unsigned i = 0; i < MANY; i++) {
+        tap_reader_destroy (&fixture.reader);
+        wait_wanted (false);
+        look ();
+        wait_wanted (true);
+    }
     deadline_ms = now_ms () + DEADLINE_MS;
     while (some_are_lost (COUNT))
         assert_true (now_ms () < deadline_ms);
