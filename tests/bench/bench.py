@@ -324,11 +324,15 @@ def tapped(taps):
 
 class Shards:
     """Decision shards, each with a client of either kind, on a simulated cluster of 16 cores. What
-    a role costs is measured in the same run: on this program, with a process a role."""
+    a role costs is measured in the same run: on this program, with a process a role. WINDOW is as
+    docs/deploy.md has it, 10,000 a shard; `one_window_8` shares 10,000 among 8, and in `alone_N` each
+    actor has a core."""
 
     ROLES = {"ingest": "events", "decision": None, "usermeta-client": "usermeta",
              "currency-client": "virtualcurrency", "stats": None}
     COUNTS = (1, 2, 4, 8)
+    CORES = 16
+    WINDOW = 10000
 
     def __init__(self):
         self.linear = {}
@@ -380,11 +384,12 @@ class Shards:
         return max(0, rest[0] - wait * waits[0]), frame, wait
 
     @staticmethod
-    def simulate(count, costs, events, cores):
+    def simulate(count, costs, events, cores, window):
         """The rate is that of the middle of the run. One shard begins with large batches, because the
         window fills at once: with 20,000 events it seems 7% faster than it is in the long run, with
         100,000 2%."""
-        arguments = {"decisions": count, "clients": count, "cores": cores, "events": events * count}
+        arguments = {"decisions": count, "clients": count, "cores": cores, "events": events * count,
+                     "window": window}
         arguments.update({role: ",".join(str(round(part * 1000)) for part in parts)
                           for role, parts in costs.items()})
         words = [word for name, value in arguments.items() for word in ("--" + name, str(value))]
@@ -397,13 +402,17 @@ class Shards:
         full, lone = self.load(events, None), self.load(size(small, 2000, 60), 500)
         costs = {role: self.costs(full[role], lone[role]) for role in self.ROLES}
         figures = {f"{role}_us": full[role]["us"] / events for role in self.ROLES}
+        events = size(small, 100000, 300)
         for count in self.COUNTS:
-            found, words = self.simulate(count, costs, size(small, 100000, 300), 0)
+            window = self.WINDOW * count
+            found, words = self.simulate(count, costs, events, 0, window)
             figures[f"alone_{count}"] = found["events_s"]
-            if 3 * count + 2 > 16:  # with fewer actors than cores it is the same
-                found, words = self.simulate(count, costs, size(small, 100000, 300), 16)
+            if 3 * count + 2 > self.CORES:  # with fewer actors than cores it is the same
+                found, words = self.simulate(count, costs, events, self.CORES, window)
+                shared, _ = self.simulate(count, costs, events, self.CORES, self.WINDOW)
+                figures[f"one_window_{count}"] = shared["events_s"]
             figures[f"shards_{count}"] = found["events_s"]
-        if small and self.simulate(count, costs, 300, 16)[0] != found:
+        if small and self.simulate(count, costs, events, self.CORES, window)[0] != found:
             raise Broken(f"bench_cluster {' '.join(words)}: the same arguments do not give the same figures")
         self.linear = {"events_s": figures["shards_1"] * self.COUNTS[-1]}
         figures.update(events_s=figures["shards_8"])
