@@ -10,9 +10,9 @@
     The thread has a budget: a part of the processor time that its process takes,
     or leaves. What is shown to several costs of it what each may spend to read it;
     a subscription of its own that begins with a zero byte says that one more wants
-    what follows its first nine bytes. When the flow says more than that can show, a stretch of it is shown, and then
-    actors only count what they would have handed over, until the budget has
-    recovered.
+    what follows its first nine bytes. When the flow says more than the budget can
+    show, a stretch of it is shown, and then actors only count what they would have
+    handed over, until the budget has recovered.
 
     Each value is two frames, a topic and a body:
 
