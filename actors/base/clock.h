@@ -15,18 +15,19 @@
 #include <stdint.h>
 #include <time.h>
 
-/*  What one of the two shows, in microseconds; for the functions below. */
-static inline uint64_t clock_read_us (clockid_t clock)
+/*  What a clock shows, in nanoseconds: one of the two, or one that counts processor
+    time (CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID). */
+static inline uint64_t clock_read_ns (clockid_t clock)
 {
     struct timespec now;
     clock_gettime (clock, &now);
-    return (uint64_t) now.tv_sec * 1000000 + (uint64_t) now.tv_nsec / 1000;
+    return (uint64_t) now.tv_sec * 1000000000 + (uint64_t) now.tv_nsec;
 }
 
 /*  The steady clock, in microseconds. */
 static inline uint64_t clock_steady_us (void)
 {
-    return clock_read_us (CLOCK_MONOTONIC);
+    return clock_read_ns (CLOCK_MONOTONIC) / 1000;
 }
 
 /*  The steady clock, in milliseconds. */
@@ -38,7 +39,7 @@ static inline uint64_t clock_steady_ms (void)
 /*  The wall's clock, in microseconds since the epoch; may jump. */
 static inline uint64_t clock_wall_us (void)
 {
-    return clock_read_us (CLOCK_REALTIME);
+    return clock_read_ns (CLOCK_REALTIME) / 1000;
 }
 
 /*  The wall's clock, in milliseconds since the epoch; may jump. */

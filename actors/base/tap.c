@@ -15,7 +15,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <zmq.h>
@@ -490,27 +489,20 @@ static void show (struct tap *tap, const struct source *source)
 
 /*  ---- what publishing may take ------------------------------------------- */
 
-static uint64_t clock_ns (clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime (clock, &now);
-    return (uint64_t) now.tv_sec * 1000000000 + (uint64_t) now.tv_nsec;
-}
-
 static void budget_begin (struct budget *budget)
 {
     long processors = sysconf (_SC_NPROCESSORS_ONLN);
     *budget = (struct budget){ .left_ns = SAVED_NS_MAX,
-                               .taken_ns = clock_ns (CLOCK_THREAD_CPUTIME_ID),
-                               .process_ns = clock_ns (CLOCK_PROCESS_CPUTIME_ID),
-                               .steady_ns = clock_ns (CLOCK_MONOTONIC),
+                               .taken_ns = clock_read_ns (CLOCK_THREAD_CPUTIME_ID),
+                               .process_ns = clock_read_ns (CLOCK_PROCESS_CPUTIME_ID),
+                               .steady_ns = clock_read_ns (CLOCK_MONOTONIC),
                                .processors = processors > 0 ? (uint64_t) processors : 1 };
 }
 
 /*  Takes off what this thread took since the last time. */
 static void budget_charge (struct budget *budget)
 {
-    uint64_t taken_ns = clock_ns (CLOCK_THREAD_CPUTIME_ID);
+    uint64_t taken_ns = clock_read_ns (CLOCK_THREAD_CPUTIME_ID);
     budget->left_ns -= (int64_t) (taken_ns - budget->taken_ns);
     budget->taken_ns = taken_ns;
 }
@@ -519,8 +511,8 @@ static void budget_charge (struct budget *budget)
     that a short burst is shown whole. */
 static void budget_fill (struct budget *budget)
 {
-    uint64_t process_ns = clock_ns (CLOCK_PROCESS_CPUTIME_ID);
-    uint64_t steady_ns = clock_ns (CLOCK_MONOTONIC);
+    uint64_t process_ns = clock_read_ns (CLOCK_PROCESS_CPUTIME_ID);
+    uint64_t steady_ns = clock_read_ns (CLOCK_MONOTONIC);
     uint64_t of_process = (process_ns - budget->process_ns) / SHARE_OF_PROCESS;
     uint64_t machine_ns = (steady_ns - budget->steady_ns) * budget->processors;
     uint64_t busy_ns = 2 * (process_ns - budget->process_ns); /* with those it makes busy */

@@ -507,7 +507,8 @@ SHOWN = (("events_s", "events/s", 0), ("cpu_us_event", "µs CPU/event", 2), ("pe
          ("decision_us", "decision µs/event", 2), ("usermeta-client_us", "usermeta-client µs/event", 2),
          ("currency-client_us", "currency-client µs/event", 2), ("stats_us", "stats µs/event", 2),
          ("shards_1", "1 shard on 16 cores events/s", 0), ("shards_2", "2", 0), ("shards_4", "4", 0),
-         ("shards_8", "8", 0), ("alone_1", "1 shard and a core for each actor events/s", 0), ("alone_2", "2", 0),
+         ("shards_8", "8", 0), ("one_window_8", "8 with one WINDOW of 10,000 for all", 0),
+         ("alone_1", "1 shard and a core for each actor events/s", 0), ("alone_2", "2", 0),
          ("alone_4", "4", 0), ("alone_8", "8", 0))
 
 
